@@ -1,0 +1,1 @@
+"""tunec.compiler.render."""

@@ -1,0 +1,1 @@
+"""The runtime: what generated programs call. Never imports the compiler."""

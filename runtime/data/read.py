@@ -1,0 +1,213 @@
+"""Readers: alpaca and messages rows from local JSON and JSON Lines files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from ..errors import ExitCode, UserError
+from .conversation import Conversation, Message, Role, check_order, place_of, row_error
+
+ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alpaca:
+    """Rows with an instruction, an optional input and an output, in the named columns."""
+
+    path: Path
+    name: str
+    limit: int | None = None
+    instruction: str = "instruction"
+    input: str = "input"
+    output: str = "output"
+    system: str = "system"
+    history: str = "history"
+
+    def conversation(self, row: dict[str, Any], place: str) -> Conversation:
+        """Return the row as a conversation; raises `UserError` for a row that is none."""
+        messages: list[Message] = []
+        system = _optional_text(row, self.system, place)
+        if system:
+            messages.append(Message("system", system))
+        for pair in _pairs(row.get(self.history), self.history, place):
+            messages += [Message("user", pair[0]), Message("assistant", pair[1])]
+        asked = [
+            _text(row, self.instruction, place),
+            _optional_text(row, self.input, place),
+        ]
+        question = "\n".join(part for part in asked if part)
+        if not question:
+            raise row_error(place, f"`{self.instruction}` is empty")
+        messages.append(Message("user", question))
+        messages.append(Message("assistant", _answer(row, self.output, place)))
+        return Conversation(tuple(messages), self.name, place)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Messages:
+    """Rows that hold a list of messages under one key."""
+
+    path: Path
+    name: str
+    limit: int | None = None
+    messages: str = "messages"
+    role: str = "role"
+    content: str = "content"
+
+    def conversation(self, row: dict[str, Any], place: str) -> Conversation:
+        """Return the row as a conversation; raises `UserError` for a row that is none."""
+        listed = _column(row, self.messages, place)
+        if not isinstance(listed, list) or not listed:
+            raise row_error(
+                place, f"`{self.messages}` is {_kind(listed)}, expected a list of messages"
+            )
+        messages = tuple(
+            self._message(item, index + 1, place) for index, item in enumerate(listed)
+        )
+        check_order(messages, place)
+        return Conversation(messages, self.name, place)
+
+    def _message(self, item: Any, number: int, place: str) -> Message:
+        if not isinstance(item, dict):
+            raise row_error(place, f"message {number} is {_kind(item)}, expected an object")
+        role, content = item.get(self.role), item.get(self.content)
+        if role not in ROLES:
+            raise row_error(
+                place,
+                f"message {number} has the {self.role} {role!r}, expected one of {', '.join(ROLES)}",
+            )
+        if not isinstance(content, str):
+            raise row_error(
+                place, f"`{self.content}` of message {number} is {_kind(content)}, expected text"
+            )
+        if role == "assistant" and not content.strip():
+            raise row_error(place, f"message {number} is an empty answer")
+        return Message(cast(Role, role), content)
+
+
+Source = Alpaca | Messages
+
+
+def read(sources: Sequence[Source]) -> list[Conversation]:
+    """Return the conversations of all sources, in order.
+
+    Raises `UserError` (code DATA) with file and line for a missing file, broken JSON, a row without the
+    needed columns, roles out of order, and a source without rows.
+    """
+    return [conversation for source in sources for conversation in _read_source(source)]
+
+
+def _read_source(source: Source) -> list[Conversation]:
+    rows: list[Conversation] = []
+    for line, row in _rows(source.path):
+        if source.limit is not None and len(rows) >= source.limit:
+            break
+        place = place_of(source.path, line)
+        if not isinstance(row, dict):
+            raise row_error(place, f"the row is {_kind(row)}, expected an object")
+        rows.append(source.conversation(row, place))
+    if not rows:
+        raise UserError(f"{source.path}: the data set is empty", code=ExitCode.DATA)
+    return rows
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such data file", code=ExitCode.DATA) from None
+    except UnicodeDecodeError as fault:
+        line = path.read_bytes()[: fault.start].count(b"\n") + 1
+        raise row_error(place_of(path, line), "not UTF-8 text", "save the file as UTF-8") from None
+    except OSError as fault:
+        raise UserError(f"{path}: {fault.strerror}", code=ExitCode.DATA) from None
+    return _array_rows(text, path) if text.lstrip()[:1] == "[" else _line_rows(text, path)
+
+
+def _line_rows(text: str, path: Path) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (json.JSONDecodeError, RecursionError) as fault:
+                raise row_error(place_of(path, number), _json_fault(fault)) from None
+
+
+def _array_rows(text: str, path: Path) -> Iterator[tuple[int, Any]]:
+    decoder = json.JSONDecoder()
+    position = text.index("[") + 1
+    line, counted = 1, 0
+    while True:
+        while position < len(text) and text[position] in " \t\r\n,":
+            position += 1
+        line, counted = line + text.count("\n", counted, position), position
+        if text[position : position + 1] == "]":
+            return
+        try:
+            row, position = decoder.raw_decode(text, position)
+        except (json.JSONDecodeError, RecursionError) as fault:
+            at = line if isinstance(fault, RecursionError) else fault.lineno
+            raise row_error(place_of(path, at), _json_fault(fault)) from None
+        yield line, row
+
+
+def _json_fault(fault: json.JSONDecodeError | RecursionError) -> str:
+    if isinstance(fault, RecursionError):
+        return "not usable JSON: nested too deeply"
+    return f"not JSON: {fault.msg.lower()} at column {fault.colno}"
+
+
+def _column(row: dict[str, Any], name: str, place: str) -> Any:
+    if name not in row:
+        there = ", ".join(f"`{key}`" for key in row) or "none"
+        raise row_error(
+            place, f"the row has no column `{name}`", f"columns of this row: {there}"
+        )
+    return row[name]
+
+
+def _text(row: dict[str, Any], name: str, place: str) -> str:
+    value = _column(row, name, place)
+    if not isinstance(value, str):
+        raise row_error(place, f"`{name}` is {_kind(value)}, expected text")
+    return value
+
+
+def _optional_text(row: dict[str, Any], name: str, place: str) -> str:
+    return "" if row.get(name) is None else _text(row, name, place)
+
+
+def _answer(row: dict[str, Any], name: str, place: str) -> str:
+    value = _text(row, name, place)
+    if not value.strip():
+        raise row_error(place, f"`{name}` is empty: there is no answer to learn")
+    return value
+
+
+def _pairs(value: Any, name: str, place: str) -> list[tuple[str, str]]:
+    if value is None:
+        return []
+    good = isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
+        for pair in value
+    )
+    if not good:
+        raise row_error(place, f"`{name}` is not a list of [user, assistant] pairs of texts")
+    return [(pair[0], pair[1]) for pair in value]
+
+
+def _kind(value: Any) -> str:
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "text",
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        type(None): "null",
+    }
+    return names[type(value)]

@@ -1,0 +1,88 @@
+"""Tokenized samples and the statistics users should see before any training."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+IGNORED = -100
+"""Label of a token that carries no loss (the value PyTorch's cross-entropy ignores)."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample: token ids and, for each, itself as label or `IGNORED`."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+    @property
+    def num_trainable(self) -> int:
+        """Tokens that carry loss; the first token is never predicted."""
+        return sum(label != IGNORED for label in self.labels[1:])
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A tokenized data set."""
+
+    rows: Sequence[Sample]
+    num_read: int = 0
+    num_truncated: int = 0
+    num_dropped: int = 0
+    warnings: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return one sample."""
+        return self.rows[index]
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Iterate over the samples."""
+        return iter(self.rows)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all samples."""
+        return sum(len(row.input_ids) for row in self.rows)
+
+    @property
+    def num_trainable(self) -> int:
+        """Tokens that carry loss."""
+        return sum(row.num_trainable for row in self.rows)
+
+    @property
+    def num_without_loss(self) -> int:
+        """Samples without a single token that carries loss."""
+        return sum(row.num_trainable == 0 for row in self.rows)
+
+    def summary(self) -> str:
+        """Return the line that is logged before training."""
+        lengths = sorted(len(row.input_ids) for row in self.rows)
+        middle = lengths[len(lengths) // 2] if lengths else 0
+        share = 100 * self.num_trainable / max(self.num_tokens, 1)
+        parts = [
+            f"{self.num_read:,} rows read",
+            f"{len(self.rows):,} kept",
+            f"{self.num_truncated:,} truncated",
+            f"{self.num_dropped:,} dropped",
+            f"{self.num_without_loss:,} without loss",
+            f"{self.num_tokens:,} tokens ({share:.0f} % carry loss)",
+            f"length {middle} median, {lengths[-1] if lengths else 0} longest",
+        ]
+        return ", ".join(parts)
+
+
+def split(samples: Samples, *, num_eval: int, seed: int) -> tuple[Samples, Samples]:
+    """Return (training, evaluation) samples: `num_eval` rows drawn at random, the same for the same seed."""
+    chosen = set(random.Random(seed).sample(range(len(samples)), num_eval))
+    kept = [row for index, row in enumerate(samples.rows) if index not in chosen]
+    held = [row for index, row in enumerate(samples.rows) if index in chosen]
+    train = Samples(
+        kept, len(kept), samples.num_truncated, samples.num_dropped, samples.warnings
+    )
+    return train, Samples(held, len(held))

@@ -1,0 +1,1 @@
+"""tunec.runtime.export."""

@@ -1,0 +1,157 @@
+"""Loading: a folder in the Hugging Face layout or a hub id becomes a tokenizer and a model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ..errors import ExitCode, UserError
+
+Dtype = Literal["fp32", "bf16", "fp16"]
+DTYPES: dict[Dtype, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+
+def load_tokenizer(
+    path: Path | str,
+    *,
+    chat_template: Path | None = None,
+    revision: str | None = None,
+    cache_dir: Path | None = None,
+    token_env: str | None = None,
+    trust_remote_code: bool = False,
+) -> Any:
+    """Return the fast tokenizer at `path`, with `chat_template` in place of its own when given.
+
+    Raises:
+        UserError: the files are missing or broken, or there is no chat template.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(path),
+            **_hub_arguments(revision, cache_dir, token_env, trust_remote_code),
+        )
+    except Exception as fault:
+        raise _load_fault("tokenizer", path, fault) from None
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"{path}: the tokenizer has no fast form (`tokenizer.json`), which the loss mask needs",
+            code=ExitCode.ENVIRONMENT,
+        )
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template.read_text(encoding="utf-8")
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"{path}: the tokenizer has no chat template",
+            help='name one: `[template] type = "file"`',
+            code=ExitCode.DATA,
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_causal_lm(
+    path: Path | str,
+    *,
+    dtype: Dtype,
+    attention: str = "auto",
+    revision: str | None = None,
+    cache_dir: Path | None = None,
+    token_env: str | None = None,
+    trust_remote_code: bool = False,
+) -> Any:
+    """Return the causal language model at `path` with its weights in `dtype`.
+
+    Raises:
+        UserError: the folder is missing, a weight file is missing, truncated or not safetensors, or its
+            tensors do not fit the configuration.
+    """
+    from transformers import AutoModelForCausalLM
+
+    chosen = {} if attention == "auto" else {"attn_implementation": attention}
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            str(path),
+            dtype=DTYPES[dtype],
+            use_safetensors=True,
+            output_loading_info=True,
+            **chosen,
+            **_hub_arguments(revision, cache_dir, token_env, trust_remote_code),
+        )
+    except Exception as fault:
+        raise _load_fault("model", path, fault) from None
+    _check_complete(path, info)
+    return model
+
+
+def train_all(model: Any, *, gradient_checkpointing: bool = False) -> Any:
+    """Return the model with every parameter trainable."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    if gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def _hub_arguments(
+    revision: str | None, cache_dir: Path | None, token_env: str | None, trust_remote_code: bool
+) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    if revision is not None:
+        arguments["revision"] = revision
+    if cache_dir is not None:
+        arguments["cache_dir"] = str(cache_dir)
+    if token_env is not None:
+        arguments["token"] = _token(token_env)
+    return arguments
+
+
+def _token(name: str) -> str:
+    if name not in os.environ:
+        raise UserError(
+            f"the environment variable `{name}`, named by `model.token_env`, is not set",
+            help=f"export {name}=... before starting",
+            code=ExitCode.ENVIRONMENT,
+        )
+    return os.environ[name]
+
+
+def _check_complete(path: Path | str, info: dict[str, Any]) -> None:
+    missing = sorted(info.get("missing_keys", ()))
+    shapes = sorted(str(item[0]) for item in info.get("mismatched_keys", ()))
+    if missing or shapes:
+        what = "lack" if missing else "have another shape for"
+        names = missing or shapes
+        raise UserError(
+            f"{path}: the weight files {what} {len(names)} tensors of the model, such as `{names[0]}`",
+            help="the download is incomplete or belongs to another model; fetch it again",
+            code=ExitCode.ENVIRONMENT,
+        )
+
+
+def _load_fault(what: str, path: Path | str, fault: Exception) -> UserError:
+    cause = next((line.strip() for line in str(fault).splitlines() if line.strip()), "")
+    known = {
+        "HeaderTooLarge": "a weight file is damaged (its header is not safetensors)",
+        "InvalidHeader": "a weight file is damaged (its header is not safetensors)",
+        "MetadataIncompleteBuffer": "a weight file is truncated",
+        "incomplete metadata": "a weight file is truncated",
+    }
+    for sign, text in known.items():
+        if sign in str(fault):
+            cause = text
+    name = type(fault).__name__
+    return UserError(
+        f"{path}: cannot load the {what}: {cause or name}",
+        help="check the folder, or fetch the model again",
+        code=ExitCode.ENVIRONMENT,
+    )

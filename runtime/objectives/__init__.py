@@ -1,0 +1,5 @@
+"""Objectives: one module each, a loss as a pure function of a model and a batch."""
+
+from .sft import Sft
+
+__all__ = ["Sft"]

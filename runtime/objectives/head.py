@@ -1,0 +1,122 @@
+"""The output head fused with cross-entropy: no `[batch, sequence, vocabulary]` tensor, and no work on masked tokens.
+
+The head is applied only to the positions that carry loss, a chunk at a time, and each chunk's gradient is
+computed at once while its logits are there, so that a chunk is the largest tensor of vocabulary width that exists
+(the idea of Liger's and Apple's fused losses, arXiv:2410.10989 and arXiv:2411.09009, in plain torch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+CHUNK_ELEMENTS = 2**24
+"""Logits of one chunk: 64 MiB in fp32."""
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Sum of the cross-entropies of `hidden @ weight.T + bias` against `targets`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_nh: Tensor, weight_vh: Tensor, bias_v: Tensor | None, targets_n: Tensor
+    ) -> Tensor:
+        needs = (ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[2])
+        grad_hidden = torch.empty_like(hidden_nh) if needs[0] else None
+        grad_weight = torch.zeros_like(weight_vh, dtype=torch.float32) if needs[1] else None
+        grad_bias = (
+            torch.zeros_like(bias_v, dtype=torch.float32)
+            if needs[2] and bias_v is not None
+            else None
+        )
+        total = hidden_nh.new_zeros((), dtype=torch.float32)
+        size = max(1, CHUNK_ELEMENTS // weight_vh.shape[0])
+        for start in range(0, hidden_nh.shape[0], size):
+            hidden = hidden_nh[start : start + size]
+            targets = targets_n[start : start + size, None]
+            logits = functional.linear(hidden, weight_vh, bias_v).float()
+            normalizer = torch.logsumexp(logits, dim=-1, keepdim=True)
+            total += (normalizer - logits.gather(1, targets)).sum()
+            if any(needs):
+                slope = logits.sub_(normalizer).exp_()
+                slope.scatter_add_(1, targets, slope.new_full((len(targets), 1), -1.0))
+                if grad_hidden is not None:
+                    grad_hidden[start : start + size] = slope.to(weight_vh.dtype) @ weight_vh
+                if grad_weight is not None:
+                    grad_weight.addmm_(slope.T, hidden.float())
+                if grad_bias is not None:
+                    grad_bias += slope.sum(0)
+        ctx.gradients = (
+            grad_hidden,
+            None if grad_weight is None else grad_weight.to(weight_vh.dtype),
+            None if grad_bias is None or bias_v is None else grad_bias.to(bias_v.dtype),
+        )
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias = ctx.gradients
+        ctx.gradients = None
+        scaled = [None if part is None else part.mul_(grads[0]) for part in (hidden, weight, bias)]
+        return (*scaled, None)
+
+
+def linear_cross_entropy_sum(
+    hidden_nh: Tensor, weight_vh: Tensor, bias_v: Tensor | None, targets_n: Tensor
+) -> Tensor:
+    """Return the summed cross-entropy (fp32 scalar) of `hidden_nh @ weight_vh.T + bias_v` against `targets_n`.
+
+    `hidden_nh` is `[tokens, hidden]`, `weight_vh` `[vocabulary, hidden]`, `targets_n` int64 `[tokens]`.
+    The gradient can be taken once.
+    """
+    return cast(Tensor, _LinearCrossEntropy.apply(hidden_nh, weight_vh, bias_v, targets_n))
+
+
+def _fused_forward(head: Any, hidden_bth: Tensor) -> Tensor:
+    if head.tunec_targets is None:
+        return functional.linear(hidden_bth, head.weight, head.bias)
+    targets_bt = head.tunec_targets
+    kept = targets_bt >= 0
+    return linear_cross_entropy_sum(hidden_bth[kept], head.weight, head.bias, targets_bt[kept])
+
+
+class FusedHead:
+    """A model's output head that returns the summed loss instead of logits while targets are set.
+
+    The head stays the module it was, so that DeepSpeed gathers its weight under ZeRO-3 as ever.
+    """
+
+    def __init__(self, head: nn.Linear) -> None:
+        """Make the head's forward pass look at its targets."""
+        self.head: Any = head
+        self.head.tunec_targets = None
+        self.head.forward = MethodType(_fused_forward, head)
+
+    @contextmanager
+    def targets(self, targets_bt: Tensor) -> Iterator[None]:
+        """Inside, the model's `logits` are the summed cross-entropy against `targets_bt` (negative: no loss)."""
+        self.head.tunec_targets = targets_bt
+        try:
+            yield
+        finally:
+            self.head.tunec_targets = None
+
+
+def fuse_head(model: Any) -> FusedHead | None:
+    """Return the fused head of a causal language model, or None where its logits are changed after the head.
+
+    Models that scale or cap their logits, and heads that are more than a plain linear layer (an adapter on the
+    head), keep the ordinary way.
+    """
+    config = model.config.get_text_config()
+    changed = ("final_logit_softcapping", "logits_scaling", "logit_scale", "output_multiplier_scale")
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or any(getattr(config, name, None) for name in changed):
+        return None
+    return FusedHead(head)

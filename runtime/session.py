@@ -1,0 +1,211 @@
+"""A session: one process of a run from its first line to its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from . import rank as rank_module
+from .errors import ExitCode, UserError
+from .storage import write_text
+
+Device = Literal["cpu", "gpu"]
+
+
+class Clock:
+    """Wall-clock time, split into named phases."""
+
+    def __init__(self) -> None:
+        """Count from the start of this process, imports included."""
+        self.seconds: dict[str, float] = {}
+        self._phase = "start"
+        self._since = time.time() - _process_age_s()
+
+    def enter(self, phase: str) -> str:
+        """Charge the time until now to the current phase and go on in `phase`; return the old one."""
+        now = time.time()
+        self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + now - self._since
+        before, self._phase, self._since = self._phase, phase, now
+        return before
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Charge the time inside to `name`."""
+        before = self.enter(name)
+        try:
+            yield
+        finally:
+            self.enter(before)
+
+
+class Session:
+    """What the phases of a program share: who this process is, when to stop, where things go."""
+
+    def __init__(self, run_dir: Path, seed: int, life: rank_module.RankLife) -> None:
+        """Describe this process."""
+        self.run_dir = run_dir
+        self.seed = seed
+        self.life = life
+        self.rank = rank_module.rank_from_env()
+        self.num_ranks = int(os.environ.get("WORLD_SIZE") or 1)
+        self.clock = Clock()
+        self.device: Device = "cpu"
+        self.deepspeed: dict[str, Any] = {}
+        self._keep: Any = None
+
+    @property
+    def is_main(self) -> bool:
+        """Tell whether this is rank 0, the one that talks and writes."""
+        return self.rank == 0
+
+    @property
+    def resume_from(self) -> Path | None:
+        """The checkpoint to go on from, relative to the run folder (the working directory), or None."""
+        value = os.environ.get("TUNEC_RESUME_FROM")
+        return Path(os.path.relpath(value, self.run_dir)) if value else None
+
+    def say(self, text: str) -> None:
+        """Print a line on rank 0."""
+        if self.is_main:
+            print(text, flush=True)
+
+    def connect(self, *, deepspeed: Path, device: Device) -> None:
+        """Join the other processes and let models load the way `deepspeed` (a JSON file) shards them."""
+        import deepspeed as engine
+        import torch
+        from transformers.integrations import HfDeepSpeedConfig
+
+        self.device = device
+        self.deepspeed = json.loads(deepspeed.read_text(encoding="utf-8"))
+        if device == "gpu":
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK") or 0))
+        if not torch.distributed.is_initialized():
+            for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")):
+                os.environ.setdefault(name, value)
+            engine.init_distributed(
+                dist_backend="nccl" if device == "gpu" else "gloo",
+                auto_mpi_discovery=False,
+                verbose=False,
+            )
+        # transformers looks this up while it loads weights; it only keeps a weak reference.
+        self._keep = HfDeepSpeedConfig(self.deepspeed)
+
+
+@contextmanager
+def start(*, run_dir: Path, seed: int) -> Iterator[Session]:
+    """Run the program inside: seeds, stop signals, log files, and an exit code for whatever happens.
+
+    A `UserError` is shown as one line and the way out; anything unexpected leaves its traceback in
+    `logs/` and a line that says where. Rank 0 records how the run ended in `result.json`.
+    """
+    os.chdir(run_dir)
+    life = rank_module.enter(run_dir)
+    rank_module.redirect_output(run_dir, rank_module.rank_from_env())
+    _quiet_libraries()
+    _seed(seed)
+    session = Session(run_dir, seed, life)
+    try:
+        yield session
+    except BaseException as fault:
+        _leave(session, _failed(session, fault))
+    else:
+        _leave(session, ExitCode.OK if not life.stop_requested() else _stopped_code(run_dir))
+
+
+def _failed(session: Session, fault: BaseException) -> int:
+    if isinstance(fault, SystemExit):
+        return int(fault.code or 0) if isinstance(fault.code, int | None) else 1
+    error = fault if isinstance(fault, UserError) else _explain(session, fault)
+    if session.is_main or session.num_ranks > 1:
+        print(error.text(), file=sys.stderr, flush=True)
+    rank_module.write_result(
+        session.run_dir,
+        "failed",
+        exit_code=int(error.code),
+        message=error.message,
+        help=error.help,
+    )
+    return int(error.code)
+
+
+def _explain(session: Session, fault: BaseException) -> UserError:
+    text = str(fault)
+    log = session.run_dir / "logs" / f"traceback-rank-{session.rank}.txt"
+    log.parent.mkdir(exist_ok=True)
+    write_text(log, "".join(traceback.format_exception(fault)))
+    if isinstance(fault, KeyboardInterrupt):
+        return UserError("interrupted before training started", code=ExitCode.LOST)
+    if isinstance(fault, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return UserError(
+            "out of memory",
+            help="lower `batch.micro_size` or `data.max_length`, switch on `training.gradient_checkpointing`, "
+            "or raise `deepspeed.zero_stage`",
+        )
+    if "Connection closed by peer" in text or "Connection reset by peer" in text:
+        return UserError("another process of the run ended", code=ExitCode.LOST)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return UserError(
+        f"internal error: {type(fault).__name__}: {first}",
+        help=f"this is a fault of tunec or of a library; the traceback is in {log}",
+        code=ExitCode.INTERNAL,
+    )
+
+
+def _stopped_code(run_dir: Path) -> int:
+    try:
+        return int(json.loads((run_dir / "result.json").read_text())["exit_code"])
+    except (OSError, KeyError, ValueError):
+        return ExitCode.OK
+
+
+def _leave(session: Session, code: int) -> None:
+    """End this process at once: a library's exit hook that waits for a lost peer must not keep it."""
+    session.life.leave()
+    if code == ExitCode.OK:
+        _disconnect()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _disconnect() -> None:
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def _quiet_libraries() -> None:
+    import logging
+    import warnings
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    warnings.filterwarnings("ignore")
+    for name in ("DeepSpeed", "accelerate", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _seed(seed: int) -> None:
+    import numpy
+    import torch
+
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _process_age_s() -> float:
+    started = rank_module.start_time(os.getpid())
+    if started is None:
+        return 0.0
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    return max(0.0, uptime - started / os.sysconf("SC_CLK_TCK"))

@@ -1,0 +1,47 @@
+"""Metrics of a run: the numbers of each step, as JSON Lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..storage import write_text
+
+
+class MetricsFile:
+    """`metrics.jsonl`: one object a line, with at least `step`."""
+
+    def __init__(self, path: Path, *, resumed_at: int | None) -> None:
+        """Open the file; after a resume the lines beyond step `resumed_at` are taken out, they come again."""
+        self.path = path
+        kept = [row for row in read(path) if resumed_at is not None and row["step"] <= resumed_at]
+        write_text(path, "".join(_line(row) for row in kept))
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append one line; a full disk must not end the training, so it is only passed over."""
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(_line(row))
+        except OSError as fault:
+            print(f"warning: metrics of step {row['step']} not written: {fault.strerror}", flush=True)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a metrics file; a last line cut off by a crash is left out."""
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row) + "\n"

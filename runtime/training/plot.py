@@ -1,0 +1,59 @@
+"""The loss curve as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+INK, BLUE, ORANGE = "#333333", "#2f6fb0", "#d9662b"
+
+
+def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> None:
+    """Draw training loss, its running mean, evaluation loss and learning rate over the steps as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    train = [(row["step"], row["loss"]) for row in rows if "loss" in row]
+    held_out = [(row["step"], row["eval_loss"]) for row in rows if "eval_loss" in row]
+    rates = [(row["step"], row["learning_rate"]) for row in rows if "learning_rate" in row]
+    figure, (losses, rate) = pyplot.subplots(
+        2, 1, figsize=(8, 5.4), dpi=120, sharex=True, height_ratios=[4, 1], layout="constrained"
+    )
+    if train:
+        steps, values = zip(*train, strict=True)
+        losses.plot(steps, values, color=BLUE, alpha=0.3, linewidth=1, label="training, each line of the log")
+        losses.plot(steps, _smooth(values), color=BLUE, linewidth=2, label="training, running mean")
+    if held_out:
+        steps, values = zip(*held_out, strict=True)
+        losses.plot(steps, values, color=ORANGE, marker="o", markersize=4, linewidth=2, label="evaluation")
+        losses.annotate(
+            f"{values[-1]:.3f}", (steps[-1], values[-1]), textcoords="offset points",
+            xytext=(-4, 8), ha="right", color=ORANGE,
+        )
+    if rates:
+        rate.plot(*zip(*rates, strict=True), color=INK, linewidth=1.2)
+    losses.set_title(title, loc="left", color=INK)
+    losses.set_ylabel("loss (nats a token)")
+    losses.set_ylim(bottom=0)
+    losses.legend(frameon=False)
+    rate.set_ylabel("learning rate")
+    rate.set_xlabel("step")
+    rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    for axes in (losses, rate):
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    pyplot.close(figure)
+
+
+def _smooth(values: Sequence[float], keep: float = 0.85) -> list[float]:
+    """Return the exponential running mean, corrected for its start (as Adam corrects its moments)."""
+    smoothed, mean = [], 0.0
+    for count, value in enumerate(values, start=1):
+        mean = keep * mean + (1 - keep) * value
+        smoothed.append(mean / (1 - keep**count))
+    return smoothed

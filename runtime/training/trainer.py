@@ -1,0 +1,410 @@
+"""The layer over `transformers.Trainer`: our data order, our normalisation, our checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import transformers
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..data.batches import GlobalBatches, MicroBatches, collate, lengths_of
+from ..data.samples import IGNORED, Samples
+from ..errors import ExitCode, UserError
+from ..models.adapters import is_adapted
+from ..rank import ignore_stop_signals
+from ..session import Session
+from ..storage import commit_directory, disk_errors, prune, staging_directory
+from .metrics import MetricsFile
+from .progress import Progress
+
+
+class Objective(Protocol):
+    """What an objective offers the trainer."""
+
+    def attach(self, model: Any) -> str:
+        """Prepare the model and say how the loss is computed."""
+        ...
+
+    def num_items(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return what the summed loss of a batch is divided by."""
+        ...
+
+    def loss_sum(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the summed loss of a micro batch."""
+        ...
+
+
+class Trainer(transformers.Trainer):  # type: ignore[misc]
+    """`transformers.Trainer` with an exact order, an exact mean and checkpoints that are complete or absent."""
+
+    def __init__(
+        self,
+        *,
+        session: Session,
+        objective: Objective,
+        train: Samples,
+        evaluation: Samples,
+        num_steps: int,
+        shuffle: bool,
+        eval_every: int | None,
+        eval_micro_size: int,
+        save_every: int,
+        keep_checkpoints: int,
+        log_every: int,
+        fingerprint: str,
+        model: Any,
+        args: transformers.TrainingArguments,
+        tokenizer: Any,
+    ) -> None:
+        """Wire the pieces; `train()` of the base class runs them."""
+        self.session = session
+        self.objective = objective
+        self.samples = train
+        self.evaluation = evaluation
+        self.num_steps = num_steps
+        self.eval_every = eval_every
+        self.eval_micro_size = eval_micro_size
+        self.save_every = save_every
+        self.keep_checkpoints = keep_checkpoints
+        self.fingerprint = fingerprint
+        self.pad_token_id = int(tokenizer.pad_token_id)
+        self.batches = GlobalBatches(
+            lengths_of(train),
+            global_size=args.per_device_train_batch_size
+            * args.gradient_accumulation_steps
+            * session.num_ranks,
+            seed=session.seed,
+            shuffle=shuffle,
+        )
+        self.stopped = False
+        self.step_tokens = 0
+        self.tokens_seen = 0
+        self.rate_tokens = 0
+        self.started = time.monotonic()
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train.rows,
+            processing_class=tokenizer,
+            data_collator=partial(collate, pad_token_id=self.pad_token_id),
+            callbacks=[_Conductor(self, log_every)],
+        )
+        self.loss_is_scaled_for_ga = True
+        self.remove_callback(transformers.trainer_callback.PrinterCallback)
+        self.remove_callback(transformers.trainer_callback.ProgressCallback)
+
+    # Data
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return this process's micro batches of the whole training, in the order `GlobalBatches` fixes."""
+        return DataLoader(
+            self.train_dataset,
+            batch_sampler=MicroBatches(
+                self.batches,
+                num_steps=self.num_steps,
+                micro_size=self.args.per_device_train_batch_size,
+                rank=self.session.rank,
+                num_ranks=self.session.num_ranks,
+            ),
+            collate_fn=self.data_collator,
+            worker_init_fn=ignore_stop_signals,
+            generator=torch.Generator().manual_seed(self.session.seed),
+        )
+
+    def num_examples(self, dataloader: DataLoader[Any]) -> int:
+        """Return the number of training samples."""
+        return len(self.samples)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Return nothing: counting walks all parameters in each micro batch, and nobody reads it."""
+        return 0
+
+    # Loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
+        """Return the items of the whole step, over all its micro batches and processes (at least 1)."""
+        counts = torch.zeros(2, dtype=torch.long, device=device)
+        for batch in batch_samples:
+            counts[0] += self.objective.num_items(batch).to(device)
+            counts[1] += batch["attention_mask"].sum().to(device)
+        self._reduce(counts)
+        self.step_tokens = int(counts[1])
+        return counts[0].clamp(min=1)
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Return the micro batch's share of the step's mean loss.
+
+        DeepSpeed averages gradients over the processes; the factor `num_ranks` turns that into a sum.
+        """
+        if num_items_in_batch is None:
+            raise RuntimeError("the trainer counted no items for this step")
+        return self.objective.loss_sum(model, inputs) * (
+            self.session.num_ranks / float(num_items_in_batch)
+        )
+
+    def _reduce(self, values: Tensor, operation: Any = None) -> None:
+        if self.session.num_ranks > 1:
+            torch.distributed.all_reduce(
+                values, op=operation or torch.distributed.ReduceOp.SUM
+            )
+
+    # Optimizer
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Return AdamW over the trainable parameters, decay only on weights (no biases, no norms)."""
+        if self.optimizer is None:
+            decayed = set(self.get_decay_parameter_names(self.model))
+            named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+            groups = [
+                {"params": [p for n, p in named if n in decayed], "weight_decay": self.args.weight_decay},
+                {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0},
+            ]
+            self.optimizer = _adamw_class(self.session)(
+                [group for group in groups if group["params"]],
+                lr=self.args.learning_rate,
+                betas=(self.args.adam_beta1, self.args.adam_beta2),
+                eps=self.args.adam_epsilon,
+            )
+        return self.optimizer
+
+    # Evaluation
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Return the mean loss over the evaluation samples, every token counted once."""
+        with self.session.clock.phase("evaluate"):
+            metrics = {"eval_loss": self._mean_eval_loss()}
+        self.log(metrics)
+        return metrics
+
+    @torch.no_grad()
+    def _mean_eval_loss(self) -> float:
+        model = self.model_wrapped
+        model.eval()
+        totals = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        for batch in self._eval_batches():
+            inputs = self._prepare_inputs(batch)
+            totals[0] += self.objective.loss_sum(model, inputs).double()
+            totals[1] += self.objective.num_items(inputs)
+        self._reduce(totals)
+        model.train()
+        return float(totals[0] / totals[1].clamp(min=1))
+
+    def _eval_batches(self) -> list[dict[str, Tensor]]:
+        """Return this process's share, padded with batches without labels so that all make the same number."""
+        order = sorted(
+            range(len(self.evaluation)), key=lambda index: len(self.evaluation[index].input_ids)
+        )
+        size, ranks = self.eval_micro_size, self.session.num_ranks
+        chunks = [order[start : start + size] for start in range(0, len(order), size)]
+        rounds = math.ceil(len(chunks) / ranks)
+        batches = []
+        for number in range(rounds):
+            mine = number * ranks + self.session.rank
+            chosen = chunks[min(mine, len(chunks) - 1)]
+            batch = collate(
+                [self.evaluation[index] for index in chosen], pad_token_id=self.pad_token_id
+            )
+            if mine >= len(chunks):
+                batch["labels"] = torch.full_like(batch["labels"], IGNORED)
+            batches.append(batch)
+        return batches
+
+    # Checkpoints
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Save what a resume needs beside the others, then make it visible by one rename."""
+        with self.session.clock.phase("save"):
+            step = self.state.global_step
+            final = Path("checkpoints") / f"step-{step}"
+            if final.exists():
+                return
+            if self.session.is_main:
+                with disk_errors(f"checkpoint step-{step}", Path()):
+                    staging = staging_directory(final)
+            self._barrier()
+            staging = final.parent / f".{final.name}.tmp"
+            with disk_errors(f"checkpoint step-{step}", Path()):
+                self._write_state(staging)
+            self._barrier()
+            if self.session.is_main:
+                commit_directory(staging, final, self._meta(step))
+                prune(final.parent, self.keep_checkpoints, set())
+            self._barrier()
+
+    def _write_state(self, staging: Path) -> None:
+        self.model_wrapped.save_checkpoint(
+            str(staging), exclude_frozen_parameters=is_adapted(self.model)
+        )
+        self._save_rng_state(str(staging))
+        if is_adapted(self.model):
+            self.save_weights(staging / "adapter")
+        if self.session.is_main:
+            torch.save(self.lr_scheduler.state_dict(), staging / "scheduler.pt")
+            self._export_callbacks()
+            self.state.save_to_json(str(staging / "trainer_state.json"))
+
+    def _export_callbacks(self) -> None:
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, transformers.trainer_callback.ExportableState):
+                self.state.stateful_callbacks[type(callback).__name__] = callback.state()
+
+    def _meta(self, step: int) -> dict[str, object]:
+        return {
+            "step": step,
+            "num_steps": self.num_steps,
+            "num_ranks": self.session.num_ranks,
+            "fingerprint": self.fingerprint,
+        }
+
+    def save_weights(self, folder: Path) -> None:
+        """Write adapter or model with its tokenizer in the Hugging Face layout; all processes must call it."""
+        state = _consolidated(self.model_wrapped, adapter_only=is_adapted(self.model))
+        if self.session.is_main:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.model.save_pretrained(str(folder), state_dict=state)
+            self.processing_class.save_pretrained(str(folder))
+
+    def _barrier(self) -> None:
+        if self.session.num_ranks > 1:
+            torch.distributed.barrier()
+
+
+class _Conductor(
+    transformers.TrainerCallback,  # type: ignore[misc]
+    transformers.trainer_callback.ExportableState,  # type: ignore[misc]
+):
+    """Decides after each step what happens next, and writes the numbers down."""
+
+    def __init__(self, trainer: Trainer, log_every: int) -> None:
+        self.trainer = trainer
+        self.log_every = log_every
+        self.window_loss = 0.0
+        self.window_steps = 0
+        self.metrics: MetricsFile | None = None
+        self.progress: Progress | None = None
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resumed run needs to write the same lines."""
+        return {
+            "args": {},
+            "attributes": {
+                "window_loss": self.window_loss,
+                "window_steps": self.window_steps,
+                "tokens_seen": self.trainer.tokens_seen,
+            },
+        }
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        trainer, step = self.trainer, state.global_step
+        if step:
+            saved = state.stateful_callbacks[type(self).__name__]["attributes"]
+            self.window_loss, self.window_steps = saved["window_loss"], saved["window_steps"]
+            trainer.tokens_seen = saved["tokens_seen"]
+        trainer.started = time.monotonic()
+        trainer.session.clock.enter("train")
+        if trainer.session.is_main:
+            self.metrics = MetricsFile(Path("metrics.jsonl"), resumed_at=step or None)
+            self.progress = Progress(
+                num_steps=trainer.num_steps, done=step, every=self.log_every
+            )
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        trainer, step = self.trainer, state.global_step
+        trainer.tokens_seen += trainer.step_tokens
+        trainer.rate_tokens += trainer.step_tokens
+        flag = torch.tensor(int(trainer.session.life.stop_requested()), device=args.device)
+        trainer._reduce(flag, torch.distributed.ReduceOp.MAX)
+        last = step >= trainer.num_steps
+        trainer.stopped = bool(flag) and not last
+        control.should_log = True
+        control.should_evaluate = bool(
+            len(trainer.evaluation)
+            and (last or (trainer.eval_every and step % trainer.eval_every == 0))
+            and not trainer.stopped
+        )
+        control.should_save = trainer.stopped or bool(
+            trainer.save_every and step % trainer.save_every == 0 and not last
+        )
+        control.should_training_stop = last or trainer.stopped
+        return control
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        step = state.global_step
+        if "eval_loss" in logs:
+            self._write({"step": step, "eval_loss": logs["eval_loss"]})
+            if self.progress:
+                self.progress.say(f"step {step}: evaluation loss {logs['eval_loss']:.4f}")
+        elif "loss" in logs:
+            self._log_step(step, logs)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.progress:
+            self.progress.close()
+
+    def _log_step(self, step: int, logs: Mapping[str, Any]) -> None:
+        loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss of step {step} is {loss}",
+                help="lower `training.learning_rate`, set `training.max_grad_norm`, or use fp32; "
+                "the last checkpoint is kept",
+                code=ExitCode.TRAINING,
+            )
+        self.window_loss += loss
+        self.window_steps += 1
+        seconds = max(time.monotonic() - self.trainer.started, 1e-9)
+        rate = self.trainer.rate_tokens / seconds
+        if self.progress:
+            self.progress.step(step, loss=loss, tokens_per_s=rate)
+        if step % self.log_every == 0 or step == self.trainer.num_steps:
+            row = {
+                "step": step,
+                "epoch": round(step * self.trainer.batches.global_size / len(self.trainer.samples), 4),
+                "loss": self.window_loss / self.window_steps,
+                "learning_rate": logs["learning_rate"],
+                "grad_norm": logs.get("grad_norm"),
+                "tokens": self.trainer.tokens_seen,
+                "tokens_per_s": round(rate, 1),
+            }
+            self._write(row)
+            self.window_loss, self.window_steps = 0.0, 0
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        if self.metrics:
+            self.metrics.add(row)
+
+
+def _adamw_class(session: Session) -> Any:
+    """DeepSpeed's CPU Adam where the optimizer lives on the host of a GPU, torch's fused AdamW elsewhere."""
+    zero = session.deepspeed.get("zero_optimization", {})
+    if "offload_optimizer" in zero:
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        return partial(DeepSpeedCPUAdam, adamw_mode=True)
+    return partial(torch.optim.AdamW, fused=True)
+
+
+def _consolidated(engine: Any, *, adapter_only: bool) -> dict[str, Tensor]:
+    """Return whole tensors on rank 0, also where ZeRO-3 has spread them over the processes."""
+    if engine.zero_optimization_partition_weights():
+        state = engine._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=adapter_only)
+        return dict(state or {})
+    wanted: Sequence[tuple[str, Tensor]] = [
+        (name, value)
+        for name, value in engine.module.state_dict().items()
+        if not adapter_only or "lora_" in name
+    ]
+    return dict(wanted)
