@@ -52,7 +52,7 @@ CODES: dict[str, str] = {
         "The syntax is new in TOML 1.1: a line break, a comment or a last comma inside `{ }`, the escapes "
         "`\\e` and `\\x`, or a time without seconds. A spec keeps to TOML 1.0, which every reader understands."
     ),
-    "P113": "The file does not exist.",
+    "P113": "The file does not exist. A relative name counts from the folder in which the command runs.",
     "P114": "The name leads to a folder, a device, a pipe or a socket. A spec must be a regular file.",
     "P115": "The operating system refuses to read the file; its own words are in the message.",
     "P116": "The file was written to while it was being read. Run the command again.",
@@ -302,8 +302,8 @@ _SCALAR = re.compile(
     r'''
       """ (?: [^"\\]++ | \\. | ""?(?!") )*+ """ "{0,2}
     | \'\'\' .*? \'\'\' '{0,2}
-    | " (?: [^"\\\n]++ | \\[^\n] )*+ "
-    | ' [^'\n]*+ '
+    | (?!""") " (?: [^"\\\n]++ | \\[^\n] )*+ "
+    | (?!\'\'\') ' [^'\n]*+ '
     | \d{4}-\d\d-\d\d[ ]\d\d:[0-9:.]*+ (?: [Zz] | [+-]\d\d:\d\d )?
     | [A-Za-z0-9_.:+-]++
     ''',

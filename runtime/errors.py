@@ -27,9 +27,7 @@ class ExitCode(IntEnum):
 class UserError(Exception):
     """A mistake or a circumstance outside tunec: shown as one line and the way out, never as a traceback."""
 
-    def __init__(
-        self, message: str, *, help: str = "", code: ExitCode = ExitCode.TRAINING
-    ) -> None:
+    def __init__(self, message: str, *, help: str = "", code: ExitCode = ExitCode.TRAINING) -> None:
         """Store what happened, what to do about it, and the exit code it leads to."""
         super().__init__(message)
         self.message = message

@@ -77,9 +77,9 @@ def ensure_built(
         KeyError: there is no such extension.
     """
     wanted = [(name, EXTENSIONS[name]) for name in names]
-    if not wanted:
-        return
     root = extensions_dir(device)
+    if not wanted and not root.is_dir():
+        return
     _make_root(root)
     with _locked(root / ".tunec.lock", say):
         _remove_stale_locks(root)
@@ -100,6 +100,7 @@ def _build(
     done = subprocess.run(
         _build_command(extension, device),
         env=_build_env(root, device),
+        cwd=root,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -117,7 +118,7 @@ def _build_command(extension: _Extension, device: Device) -> list[str]:
 
 
 def _build_env(root: Path, device: Device) -> dict[str, str]:
-    env = dict(os.environ, TORCH_EXTENSIONS_DIR=str(root), PATH=search_path())
+    env = dict(os.environ, TORCH_EXTENSIONS_DIR=str(root), PATH=search_path(), PYTHONSAFEPATH="1")
     if device == "cpu":
         env["DS_ACCELERATOR"] = "cpu"
     return env
@@ -231,7 +232,10 @@ def _remove_stale_locks(root: Path) -> None:
 
 
 def _is_open(path: Path) -> bool:
-    target = path.stat()
+    try:
+        target = path.stat()
+    except FileNotFoundError:
+        return False
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         with suppress(OSError):
             found = link.stat()

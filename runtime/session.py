@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import socket
 import sys
 import time
 import traceback
@@ -88,8 +89,7 @@ class Session:
         if device == "gpu":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK") or 0))
         if not torch.distributed.is_initialized():
-            for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")):
-                os.environ.setdefault(name, value)
+            _alone_without_launcher()
             engine.init_distributed(
                 dist_backend="nccl" if device == "gpu" else "gloo",
                 auto_mpi_discovery=False,
@@ -180,6 +180,17 @@ def _disconnect() -> None:
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def _alone_without_launcher() -> None:
+    """Let `python train.py` work by itself: one process that meets nobody, on a free port."""
+    if "MASTER_ADDR" in os.environ:
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+    os.environ.update(alone, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
 
 
 def _quiet_libraries() -> None:

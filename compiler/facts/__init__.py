@@ -1,1 +1,69 @@
-"""tunec.compiler.facts."""
+"""Facts: everything read about the world for one spec, gathered in one place and without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from attrs import frozen
+
+from ..spec import FileTemplate, Source, Spec
+from .data import DataFacts, read_data
+from .folder import FolderFacts, read_folder
+from .model import ModelFacts, read_model
+
+__all__ = ["DataFacts", "Facts", "FolderFacts", "ModelFacts", "gather"]
+
+
+@frozen
+class Facts:
+    """What is known about the files a spec names. `data` and `eval_data` follow the order of the sources."""
+
+    base: Path
+    """Folder of the spec: what its relative paths start from."""
+    spec_file: Path | None
+    model: ModelFacts
+    tokenizer: ModelFacts
+    data: tuple[DataFacts, ...]
+    eval_data: tuple[DataFacts, ...]
+    output: FolderFacts
+    template_text: str | None
+    """The text of `template.path`, or None when it cannot be read or none is named."""
+    environment: Mapping[str, bool]
+    """Which of the environment variables the spec names are set."""
+
+    @property
+    def chat_template(self) -> str | None:
+        """The template in force: the named file's, or the tokenizer's own."""
+        return self.template_text if self.template_text is not None else self.tokenizer.template
+
+
+def gather(spec: Spec, spec_file: Path | None, environ: Mapping[str, str]) -> Facts:
+    """Read what `spec` names. Nothing here raises: what cannot be read is a fact as well."""
+    base = (spec_file.parent if spec_file else Path()).absolute()
+    model = read_model(base, spec.model.path)
+    tokenizer = model if spec.tokenizer.path is None else read_model(base, spec.tokenizer.path)
+    return Facts(
+        base=base,
+        spec_file=None if spec_file is None else spec_file.absolute(),
+        model=model,
+        tokenizer=tokenizer,
+        data=_read_sources(base, spec.data.sources),
+        eval_data=_read_sources(base, spec.data.eval_sources),
+        output=read_folder(base / spec.run.output_dir),
+        template_text=_template_text(base, spec),
+        environment={name: name in environ for name in (spec.model.token_env,) if name is not None},
+    )
+
+
+def _read_sources(base: Path, sources: tuple[Source, ...]) -> tuple[DataFacts, ...]:
+    return tuple(read_data(base, source) for source in sources)
+
+
+def _template_text(base: Path, spec: Spec) -> str | None:
+    if not isinstance(spec.template, FileTemplate):
+        return None
+    try:
+        return (base / spec.template.path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, ValueError):
+        return None

@@ -1,1 +1,37 @@
-"""tunec.compiler.rules."""
+"""Rules: small pure functions from a spec and its facts to findings, in one table.
+
+A rule's docstring is its explanation and its test: what is wrong and why it matters, then a TOML block that
+fails with exactly this code and one that passes. The blocks are laid over a small sound spec.
+"""
+
+from __future__ import annotations
+
+from ..diagnostics import Diagnostic
+from ..facts import Facts
+from ..spec import Spec
+from . import batch, data, deepspeed, method, model, ranges, run, training
+from .rule import Rule
+
+RULES: tuple[Rule, ...] = (
+    *ranges.RULES,
+    *run.RULES,
+    *model.RULES,
+    *data.RULES,
+    *method.RULES,
+    *training.RULES,
+    *batch.RULES,
+    *deepspeed.RULES,
+)
+
+__all__ = ["RULES", "Rule", "check"]
+
+
+def check(spec: Spec, facts: Facts | None) -> list[Diagnostic]:
+    """Return the findings of all rules; without facts only the rules that need none are asked."""
+    findings: list[Diagnostic] = []
+    for rule in RULES:
+        if rule.pure is not None:
+            findings += rule.pure(spec)
+        elif facts is not None and rule.factual is not None:
+            findings += rule.factual(spec, facts)
+    return findings

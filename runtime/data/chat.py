@@ -11,9 +11,7 @@ Span = tuple[int, int]
 """Start and end of a piece of text, in characters, end exclusive."""
 
 
-def render(
-    tokenizer: Any, conversation: Conversation, *, loss_on: str
-) -> tuple[str, list[Span]]:
+def render(tokenizer: Any, conversation: Conversation, *, loss_on: str) -> tuple[str, list[Span]]:
     """Return the conversation as the template writes it, and the spans that carry loss.
 
     With `{% generation %}` marks in the template the spans are exactly those. Without them an assistant
@@ -62,7 +60,7 @@ def _by_prefix(
                 raise UserError(
                     f"{conversation.place}: the chat template changes earlier text when a turn is added, "
                     "so the answers cannot be told from the prompt",
-                    help="use a template with {% generation %} marks: `[template] type = \"file\"`",
+                    help='use a template with {% generation %} marks: `[template] type = "file"`',
                     code=ExitCode.DATA,
                 )
             spans.append((len(before), _end_of_turn(tokenizer, after, len(before))))
@@ -84,9 +82,7 @@ def _apply(
     prompt: bool = False,
 ) -> str:
     try:
-        text = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=prompt
-        )
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
     except Exception as fault:
         raise _template_fault(conversation, fault) from None
     return str(text)

@@ -56,6 +56,4 @@ def check_order(messages: tuple[Message, ...], place: str) -> None:
                 "after an optional system message, user and assistant take turns",
             )
     if turns[-1].role != "assistant":
-        raise row_error(
-            place, "the conversation ends with the user, there is no answer to learn"
-        )
+        raise row_error(place, "the conversation ends with the user, there is no answer to learn")

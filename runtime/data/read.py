@@ -65,9 +65,7 @@ class Messages:
             raise row_error(
                 place, f"`{self.messages}` is {_kind(listed)}, expected a list of messages"
             )
-        messages = tuple(
-            self._message(item, index + 1, place) for index, item in enumerate(listed)
-        )
+        messages = tuple(self._message(item, index + 1, place) for index, item in enumerate(listed))
         check_order(messages, place)
         return Conversation(messages, self.name, place)
 
@@ -164,9 +162,7 @@ def _json_fault(fault: json.JSONDecodeError | RecursionError) -> str:
 def _column(row: dict[str, Any], name: str, place: str) -> Any:
     if name not in row:
         there = ", ".join(f"`{key}`" for key in row) or "none"
-        raise row_error(
-            place, f"the row has no column `{name}`", f"columns of this row: {there}"
-        )
+        raise row_error(place, f"the row has no column `{name}`", f"columns of this row: {there}")
     return row[name]
 
 

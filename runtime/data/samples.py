@@ -82,7 +82,5 @@ def split(samples: Samples, *, num_eval: int, seed: int) -> tuple[Samples, Sampl
     chosen = set(random.Random(seed).sample(range(len(samples)), num_eval))
     kept = [row for index, row in enumerate(samples.rows) if index not in chosen]
     held = [row for index, row in enumerate(samples.rows) if index in chosen]
-    train = Samples(
-        kept, len(kept), samples.num_truncated, samples.num_dropped, samples.warnings
-    )
+    train = Samples(kept, len(kept), samples.num_truncated, samples.num_dropped, samples.warnings)
     return train, Samples(held, len(held))

@@ -36,9 +36,7 @@ def tokenize(
     truncated = dropped = endless = 0
     for start in range(0, len(conversations), BATCH):
         part = conversations[start : start + BATCH]
-        for conversation, sample in zip(
-            part, _encode(tokenizer, part, loss_on), strict=True
-        ):
+        for conversation, sample in zip(part, _encode(tokenizer, part, loss_on), strict=True):
             length = len(sample.input_ids)
             if length > max_length:
                 if too_long == "error":
@@ -56,12 +54,8 @@ def tokenize(
     return samples
 
 
-def _encode(
-    tokenizer: Any, conversations: Sequence[Conversation], loss_on: LossOn
-) -> list[Sample]:
-    rendered = [
-        render(tokenizer, conversation, loss_on=loss_on) for conversation in conversations
-    ]
+def _encode(tokenizer: Any, conversations: Sequence[Conversation], loss_on: LossOn) -> list[Sample]:
+    rendered = [render(tokenizer, conversation, loss_on=loss_on) for conversation in conversations]
     encoded = tokenizer(
         [text for text, _ in rendered],
         add_special_tokens=False,

@@ -115,7 +115,12 @@ def fuse_head(model: Any) -> FusedHead | None:
     head), keep the ordinary way.
     """
     config = model.config.get_text_config()
-    changed = ("final_logit_softcapping", "logits_scaling", "logit_scale", "output_multiplier_scale")
+    changed = (
+        "final_logit_softcapping",
+        "logits_scaling",
+        "logit_scale",
+        "output_multiplier_scale",
+    )
     head = model.get_output_embeddings()
     if type(head) is not nn.Linear or any(getattr(config, name, None) for name in changed):
         return None

@@ -235,7 +235,11 @@ def _finish(
     write_result(session.run_dir, "done", exit_code=ExitCode.OK, step=steps)
     session.say(
         f"done: {steps} steps, loss {report['train_loss']:.4f}, "
-        + (f"evaluation loss {report['eval_loss']:.4f}, " if report["eval_loss"] is not None else "")
+        + (
+            f"evaluation loss {report['eval_loss']:.4f}, "
+            if report["eval_loss"] is not None
+            else ""
+        )
         + f"{report['tokens_per_s']:,.0f} tokens/s, peak memory {gib(report['peak_memory_bytes'])}"
     )
 

@@ -25,7 +25,9 @@ class MetricsFile:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(_line(row))
         except OSError as fault:
-            print(f"warning: metrics of step {row['step']} not written: {fault.strerror}", flush=True)
+            print(
+                f"warning: metrics of step {row['step']} not written: {fault.strerror}", flush=True
+            )
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -24,14 +24,27 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) ->
     )
     if train:
         steps, values = zip(*train, strict=True)
-        losses.plot(steps, values, color=BLUE, alpha=0.3, linewidth=1, label="training, each line of the log")
+        losses.plot(
+            steps,
+            values,
+            color=BLUE,
+            alpha=0.3,
+            linewidth=1,
+            label="training, each line of the log",
+        )
         losses.plot(steps, _smooth(values), color=BLUE, linewidth=2, label="training, running mean")
     if held_out:
         steps, values = zip(*held_out, strict=True)
-        losses.plot(steps, values, color=ORANGE, marker="o", markersize=4, linewidth=2, label="evaluation")
+        losses.plot(
+            steps, values, color=ORANGE, marker="o", markersize=4, linewidth=2, label="evaluation"
+        )
         losses.annotate(
-            f"{values[-1]:.3f}", (steps[-1], values[-1]), textcoords="offset points",
-            xytext=(-4, 8), ha="right", color=ORANGE,
+            f"{values[-1]:.3f}",
+            (steps[-1], values[-1]),
+            textcoords="offset points",
+            xytext=(-4, 8),
+            ha="right",
+            color=ORANGE,
         )
     if rates:
         rate.plot(*zip(*rates, strict=True), color=INK, linewidth=1.2)

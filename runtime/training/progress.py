@@ -31,7 +31,9 @@ class Progress:
     def step(self, step: int, *, loss: float, tokens_per_s: float) -> None:
         """Show that `step` is done."""
         if self.bar is not None:
-            self.bar.set_postfix_str(f"loss {loss:.3f}, {tokens_per_s:,.0f} tokens/s", refresh=False)
+            self.bar.set_postfix_str(
+                f"loss {loss:.3f}, {tokens_per_s:,.0f} tokens/s", refresh=False
+            )
             self.bar.update(step - self.bar.n)
         elif step % self.every == 0 or step == self.num_steps:
             left = (time.monotonic() - self.since) / (step - self.first) * (self.num_steps - step)

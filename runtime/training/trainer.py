@@ -157,9 +157,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
 
     def _reduce(self, values: Tensor, operation: Any = None) -> None:
         if self.session.num_ranks > 1:
-            torch.distributed.all_reduce(
-                values, op=operation or torch.distributed.ReduceOp.SUM
-            )
+            torch.distributed.all_reduce(values, op=operation or torch.distributed.ReduceOp.SUM)
 
     # Optimizer
 
@@ -169,7 +167,10 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
             decayed = set(self.get_decay_parameter_names(self.model))
             named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
             groups = [
-                {"params": [p for n, p in named if n in decayed], "weight_decay": self.args.weight_decay},
+                {
+                    "params": [p for n, p in named if n in decayed],
+                    "weight_decay": self.args.weight_decay,
+                },
                 {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0},
             ]
             self.optimizer = _adamw_class(self.session)(
@@ -187,6 +188,9 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         with self.session.clock.phase("evaluate"):
             metrics = {"eval_loss": self._mean_eval_loss()}
         self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
         return metrics
 
     @torch.no_grad()
@@ -317,9 +321,7 @@ class _Conductor(
         trainer.session.clock.enter("train")
         if trainer.session.is_main:
             self.metrics = MetricsFile(Path("metrics.jsonl"), resumed_at=step or None)
-            self.progress = Progress(
-                num_steps=trainer.num_steps, done=step, every=self.log_every
-            )
+            self.progress = Progress(num_steps=trainer.num_steps, done=step, every=self.log_every)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         trainer, step = self.trainer, state.global_step
@@ -372,7 +374,9 @@ class _Conductor(
         if step % self.log_every == 0 or step == self.trainer.num_steps:
             row = {
                 "step": step,
-                "epoch": round(step * self.trainer.batches.global_size / len(self.trainer.samples), 4),
+                "epoch": round(
+                    step * self.trainer.batches.global_size / len(self.trainer.samples), 4
+                ),
                 "loss": self.window_loss / self.window_steps,
                 "learning_rate": logs["learning_rate"],
                 "grad_norm": logs.get("grad_norm"),

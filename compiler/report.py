@@ -1,0 +1,499 @@
+"""Diagnostics to text for people and to JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from .diagnostics import Diagnostic, Label, Level, Place, SpecPath
+from .document import Document, Span, UnreadableError, position, read_regular_file
+
+TAB_WIDTH = 4
+FORMAT_VERSION = "1.0"
+
+
+class Source(Protocol):
+    """A named text: a `Document`, or a `DocumentError` for text that could not be parsed."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
+
+
+Documents = Mapping[str, Document] | Source
+"""One source, or several by name: a path is looked up in the first document that has it."""
+
+
+def render_text(
+    diagnostics: Iterable[Diagnostic], documents: Documents, *, color: bool, width: int
+) -> str:
+    """Return the findings as a terminal shows them, sorted and counted; nothing for no findings.
+
+    `width` is the terminal's, in cells: longer source lines are cut around what they are shown for.
+    """
+    sources = _sources(documents)
+    found = _sorted(diagnostics, sources)
+    if not found:
+        return ""
+    paint = _Paint(color)
+    blocks = [_Block(finding, sources, paint, width).render() for finding in found]
+    return "\n".join([*blocks, f"{_summary(found, paint)}\n"])
+
+
+def render_json(diagnostics: Iterable[Diagnostic], documents: Documents) -> str:
+    """Return the findings as one JSON document.
+
+    Lines and columns count from 1, columns in code points; ends are exclusive. `path` is a JSON pointer.
+    """
+    sources = _sources(documents)
+    found = _sorted(diagnostics, sources)
+    document = {
+        "format_version": FORMAT_VERSION,
+        "error_count": _count(found, Level.ERROR),
+        "warning_count": _count(found, Level.WARNING),
+        "diagnostics": [_as_json(finding, sources) for finding in found],
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def sort_key(diagnostic: Diagnostic, documents: Documents) -> tuple[int, str, int, int, str, str]:
+    """Return the order of findings: by file (those of the spec first), place, code and message."""
+    return _sort_key(diagnostic, _sources(documents))
+
+
+def suppress_cascades(
+    diagnostics: Iterable[Diagnostic], broken: Iterable[SpecPath]
+) -> tuple[Diagnostic, ...]:
+    """Drop findings about a value that is broken, holds something broken, or is part of it.
+
+    The empty path stands for the spec as a whole, and is never taken for broken.
+    """
+    roots = frozenset(path for path in broken if path)
+    above = frozenset(path[:end] for path in roots for end in range(1, len(path)))
+
+    def is_healthy(path: SpecPath) -> bool:
+        return path not in above and not any(path[:end] in roots for end in range(1, len(path) + 1))
+
+    return tuple(found for found in diagnostics if all(map(is_healthy, found.involves())))
+
+
+# --- places ----------------------------------------------------------------------------------------------
+
+
+@frozen
+class _Spot:
+    """A span in a source."""
+
+    source: Source
+    span: Span
+
+    @property
+    def start(self) -> tuple[int, int]:
+        return position(self.source.text, self.span.start)
+
+    @property
+    def end(self) -> tuple[int, int]:
+        return position(self.source.text, self.span.end)
+
+
+def _sources(documents: Documents) -> tuple[Source, ...]:
+    return tuple(documents.values()) if isinstance(documents, Mapping) else (documents,)
+
+
+def _spot(
+    sources: Sequence[Source], path: SpecPath, offsets: tuple[int, int] | None, on_key: bool = False
+) -> _Spot | None:
+    """Return where a value stands. Offsets refer to the first source."""
+    if not sources:
+        return None
+    if offsets is not None:
+        return _Spot(sources[0], Span(*offsets))
+    documents = [source for source in sources if isinstance(source, Document)]
+    if not documents:
+        return _Spot(sources[0], Span(0, 0))
+    for end in range(len(path), 0, -1):
+        for document in documents:
+            if path[:end] in document.keys or path[:end] in document.values:
+                return _Spot(document, document.locate(path, on_key))
+    return _Spot(documents[0], Span(0, 0))
+
+
+def _own_spot(diagnostic: Diagnostic, sources: Sequence[Source]) -> _Spot | None:
+    if diagnostic.place is not None:
+        return None
+    return _spot(sources, diagnostic.path, diagnostic.offsets, diagnostic.on_key)
+
+
+def _sort_key(
+    diagnostic: Diagnostic, sources: Sequence[Source]
+) -> tuple[int, str, int, int, str, str]:
+    tail = (diagnostic.code, diagnostic.message)
+    place = diagnostic.place
+    if place is not None:
+        return (len(sources), str(place.file), place.line, place.column, *tail)
+    spot = _own_spot(diagnostic, sources)
+    if spot is None:
+        return (0, "", 0, 0, *tail)
+    rank = next(i for i, source in enumerate(sources) if source is spot.source)
+    return (rank, spot.source.name, spot.span.start, spot.span.end, *tail)
+
+
+def _sorted(diagnostics: Iterable[Diagnostic], sources: Sequence[Source]) -> list[Diagnostic]:
+    """Sort the findings and keep one of those that say the same about the same place."""
+    by_key: dict[object, Diagnostic] = {}
+    for found in diagnostics:
+        by_key.setdefault(_sort_key(found, sources), found)
+    return [by_key[key] for key in sorted(by_key)]  # type: ignore[type-var]
+
+
+def _count(diagnostics: Iterable[Diagnostic], level: Level) -> int:
+    return sum(found.level is level for found in diagnostics)
+
+
+# --- cells -----------------------------------------------------------------------------------------------
+
+
+@frozen
+class _Cells:
+    """A source line as a terminal shows it: one piece of text a character, and its width."""
+
+    pieces: list[str]
+    widths: list[int]
+
+    @classmethod
+    def of(cls, line: str) -> _Cells:
+        pieces, widths, column = [], [], 0
+        for character in line:
+            piece, size = _cell(character, column)
+            pieces.append(piece)
+            widths.append(size)
+            column += size
+        return cls(pieces, widths)
+
+    def width(self, start: int = 0, end: int | None = None) -> int:
+        return sum(self.widths[start:end])
+
+
+def _cell(character: str, column: int) -> tuple[str, int]:
+    if character == "\t":
+        size = TAB_WIDTH - column % TAB_WIDTH
+        return " " * size, size
+    escaped = _visible(character)
+    if escaped != character:
+        return escaped, len(escaped)
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return character, 0
+    return character, 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+_JOINERS = "\u200c\u200d"
+
+
+def _visible(text: str) -> str:
+    """Replace what a terminal would obey instead of show: control, direction and invisible characters."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(f"<U+{ord(c):04X}>" if _is_hidden(c) else c for c in text)
+
+
+def _is_hidden(character: str) -> bool:
+    is_special = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+    return is_special and character not in _JOINERS
+
+
+def _visible_lines(text: str) -> list[str]:
+    return [_visible(line) for line in text.split("\n")]
+
+
+# --- text ------------------------------------------------------------------------------------------------
+
+
+_RESET = "\x1b[0m"
+_LEVEL_COLORS = {Level.ERROR: "1;31", Level.WARNING: "1;33", Level.NOTE: "1;32"}
+_GUTTER_COLOR = "1;34"
+
+
+@frozen
+class _Paint:
+    color: bool
+
+    def __call__(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}{_RESET}" if self.color and text else text
+
+
+@frozen
+class _Mark:
+    """An underlined place with its label."""
+
+    spot: _Spot
+    text: str
+    is_primary: bool
+
+    @property
+    def line(self) -> int:
+        return self.spot.start[0]
+
+
+@frozen
+class _Block:
+    """One finding on its way to text."""
+
+    diagnostic: Diagnostic
+    sources: Sequence[Source]
+    paint: _Paint
+    width: int
+
+    def render(self) -> str:
+        """Return the lines of the finding, each with its line break."""
+        groups = self._marks()
+        numbers = [mark.line for marks in groups for mark in marks]
+        place = self.diagnostic.place
+        gutter = len(str(max([*numbers, place.line if place else 0, 1])))
+        lines = [self._headline(), *self._place_lines(gutter)]
+        for index, marks in enumerate(groups):
+            is_main = index == 0 and place is None
+            lines += _Excerpt(marks, gutter, self.paint, self.width, self._color).render(is_main)
+        lines += self._remarks(gutter)
+        return "\n".join(lines) + "\n"
+
+    @property
+    def _color(self) -> str:
+        return _LEVEL_COLORS[self.diagnostic.level]
+
+    def _headline(self) -> str:
+        found = self.diagnostic
+        head = self.paint(f"{found.level.value}[{found.code}]", self._color)
+        return head + self.paint(f": {_visible(found.message)}", "1")
+
+    def _marks(self) -> list[list[_Mark]]:
+        """Return the marks of each source, the finding's own source first."""
+        found = self.diagnostic
+        own = _own_spot(found, self.sources)
+        marks = [] if own is None else [_Mark(own, found.label, True)]
+        for label in found.labels:
+            spot = _spot(self.sources, label.path, label.offsets)
+            marks += [] if spot is None else [_Mark(spot, label.text, False)]
+        by_source: dict[int, list[_Mark]] = {}
+        for mark in marks:
+            by_source.setdefault(id(mark.spot.source), []).append(mark)
+        return list(by_source.values())
+
+    def _place_lines(self, gutter: int) -> list[str]:
+        place = self.diagnostic.place
+        if place is None:
+            return []
+        numbers = [str(number) for number in (place.line, place.column) if number]
+        where = ":".join([_visible(str(place.file)), *numbers])
+        lines = [f"{' ' * gutter}{self.paint('-->', _GUTTER_COLOR)} {where}"]
+        text = _line_of_file(place) if place.line else None
+        if text is None:
+            return lines
+        start = min(max(place.column - 1, 0), len(text))
+        source = _Line(str(place.file), text)
+        mark = _Mark(_Spot(source, Span(start, start + 1)), self.diagnostic.label, True)
+        excerpt = _Excerpt([mark], gutter, self.paint, self.width, self._color, place.line - 1)
+        body = excerpt.body()
+        # Without a column the whole line is meant, and nothing is underlined.
+        return lines + (body if place.column else body[:2])
+
+    def _remarks(self, gutter: int) -> list[str]:
+        remarks = [("note", note) for note in self.diagnostic.notes]
+        remarks += [("help", help_) for help_ in self.diagnostic.helps]
+        if not remarks:
+            return []
+        lines = [f"{' ' * gutter} {self.paint('|', _GUTTER_COLOR)}"]
+        for kind, text in remarks:
+            first, *rest = _visible_lines(text)
+            equals = self.paint("=", _GUTTER_COLOR)
+            lines.append(f"{' ' * gutter} {equals} {self.paint(kind, '1')}: {first}")
+            lines += [f"{' ' * (gutter + 9)}{line}".rstrip() for line in rest]
+        return lines
+
+
+@frozen
+class _Line:
+    """A single line of another file, as a source."""
+
+    name: str
+    text: str
+
+
+@frozen
+class _Excerpt:
+    """The marked lines of one source."""
+
+    marks: list[_Mark]
+    gutter: int
+    paint: _Paint
+    width: int
+    color: str
+    lines_before: int = 0
+
+    def render(self, is_main: bool) -> list[str]:
+        """Return the line that names the place, and the excerpt."""
+        arrow = self.paint("-->" if is_main else ":::", _GUTTER_COLOR)
+        name, (line, column) = _visible(self.marks[0].spot.source.name), self.marks[0].spot.start
+        lines = [f"{' ' * self.gutter}{arrow} {name}:{line}:{column}"]
+        return lines + (self.body() if self._says_something() else [])
+
+    def _says_something(self) -> bool:
+        # What is missing altogether points at the start of the file, whose first line says nothing about it.
+        spans = {mark.spot.span for mark in self.marks}
+        return spans != {Span(0, 0)} and bool(self.marks[0].spot.source.text)
+
+    def body(self) -> list[str]:
+        """Return the excerpt with its gutter."""
+        lines = [self._row("", "")]
+        previous = 0
+        ordered = sorted(
+            self.marks, key=lambda mark: (mark.line, not mark.is_primary, mark.spot.span.start)
+        )
+        for number, marks in groupby(ordered, key=lambda mark: mark.line):
+            if previous and number > previous + 1:
+                lines.append(self.paint("...", _GUTTER_COLOR))
+            lines += self._marked_line(number, list(marks))
+            previous = number
+        return lines
+
+    def _row(self, number: str, text: str) -> str:
+        edge = self.paint(f"{number:>{self.gutter}} |", _GUTTER_COLOR)
+        return f"{edge} {text}" if text else edge
+
+    def _marked_line(self, number: int, marks: list[_Mark]) -> Iterator[str]:
+        line = _source_line(marks[0].spot)
+        cells = _Cells.of(line)
+        room = max(self.width - self.gutter - 3, 20)
+        # A cut line shows the surroundings of one mark only.
+        views = [marks] if cells.width() <= room else [[mark] for mark in marks]
+        for view in views:
+            first, last = (
+                _window(cells, view[0].spot, room)
+                if len(views[0]) < len(marks) or cells.width() > room
+                else (0, len(line))
+            )
+            head = "..." if first else ""
+            tail = "..." if last < len(line) else ""
+            yield self._row(
+                str(number + self.lines_before), head + "".join(cells.pieces[first:last]) + tail
+            )
+            for mark in view:
+                yield self._row("", self._underline(cells, mark, first, last, len(head)))
+
+    def _underline(self, cells: _Cells, mark: _Mark, first: int, last: int, indent: int) -> str:
+        start, end = _columns(mark.spot, len(cells.pieces))
+        size = max(cells.width(start, min(end, last)), 1)
+        signs = ("^" if mark.is_primary else "-") * size
+        text = f"{signs} {_visible(mark.text)}" if mark.text else signs
+        color = self.color if mark.is_primary else _GUTTER_COLOR
+        return " " * (indent + cells.width(first, start)) + self.paint(text, color)
+
+
+def _source_line(spot: _Spot) -> str:
+    text = spot.source.text
+    start = text.rfind("\n", 0, spot.span.start) + 1
+    end = text.find("\n", spot.span.start)
+    return text[start : len(text) if end < 0 else end].removesuffix("\r")
+
+
+def _columns(spot: _Spot, length: int) -> tuple[int, int]:
+    """Return the part of the first line that the span covers, from 0."""
+    start = min(spot.start[1] - 1, length)
+    return start, max(min(start + spot.span.end - spot.span.start, length), start)
+
+
+def _window(cells: _Cells, spot: _Spot, room: int) -> tuple[int, int]:
+    """Return the characters to show of a line that is too long, with the span among them."""
+    room -= 6  # for an ellipsis on both sides
+    first = start = _columns(spot, len(cells.pieces))[0]
+    before = 0
+    while first > 0 and before + cells.widths[first - 1] <= room // 3:
+        first -= 1
+        before += cells.widths[first]
+    last, used = start, before
+    while last < len(cells.pieces) and used + cells.widths[last] <= room:
+        used += cells.widths[last]
+        last += 1
+    # At the end of a line the rest of the room goes to what stands before.
+    while first > 0 and last == len(cells.pieces) and used + cells.widths[first - 1] <= room:
+        first -= 1
+        used += cells.widths[first]
+    return first, last
+
+
+@cache
+def _lines_of_file(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(read_regular_file(path).decode(errors="replace").split("\n"))
+    except UnreadableError:
+        return ()
+
+
+def _line_of_file(place: Place) -> str | None:
+    """Return a line of a small text file; nothing when that is not to be had cheaply."""
+    lines = _lines_of_file(place.file)
+    return lines[place.line - 1].removesuffix("\r") if place.line <= len(lines) else None
+
+
+def _summary(found: Sequence[Diagnostic], paint: _Paint) -> str:
+    counts = [(level, _count(found, level)) for level in Level]
+    words = [
+        paint(f"{count} {level.value}{'s' if count > 1 else ''}", _LEVEL_COLORS[level])
+        for level, count in counts
+        if count
+    ]
+    return ", ".join(words)
+
+
+# --- JSON ------------------------------------------------------------------------------------------------
+
+
+def _as_json(found: Diagnostic, sources: Sequence[Source]) -> dict[str, Any]:
+    where = _place_json(found.place) if found.place else _spot_json(_own_spot(found, sources))
+    return {
+        "code": found.code,
+        "level": found.level.value,
+        "message": found.message,
+        "path": _pointer(found.path),
+        **where,
+        "label": found.label,
+        "notes": list(found.notes),
+        "helps": list(found.helps),
+        "labels": [_label_json(label, sources) for label in found.labels],
+    }
+
+
+def _label_json(label: Label, sources: Sequence[Source]) -> dict[str, Any]:
+    spot = _spot(sources, label.path, label.offsets)
+    return {"text": label.text, "path": _pointer(label.path), **_spot_json(spot)}
+
+
+def _place_json(place: Place) -> dict[str, Any]:
+    line, column = place.line or None, place.column or None
+    return {
+        "file": str(place.file),
+        "line": line,
+        "column": column,
+        "end_line": None,
+        "end_column": None,
+    }
+
+
+def _spot_json(spot: _Spot | None) -> dict[str, Any]:
+    names = ("file", "line", "column", "end_line", "end_column")
+    if spot is None:
+        return dict.fromkeys(names)
+    return dict(zip(names, (spot.source.name, *spot.start, *spot.end), strict=True))
+
+
+def _pointer(path: SpecPath) -> str:
+    """Return a path as JSON pointer (RFC 6901)."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)

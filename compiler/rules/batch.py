@@ -1,0 +1,131 @@
+"""Batch arithmetic: `global_size = micro_size x accumulation_steps x processes`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..diagnostics import Diagnostic, Label, SpecPath, error
+from ..spec import Spec
+from .rule import Rule
+
+GLOBAL: SpecPath = ("batch", "global_size")
+MICRO: SpecPath = ("batch", "micro_size")
+ACCUMULATION: SpecPath = ("batch", "accumulation_steps")
+PROCESSES: SpecPath = ("launch", "processes")
+
+
+def check_given(spec: Spec) -> Iterator[Diagnostic]:
+    """The batch is not determined: two of the three numbers must be given.
+
+    Fails:
+    ```toml
+    [batch]
+    global_size = 4
+    ```
+    Passes:
+    ```toml
+    [batch]
+    global_size = 4
+    micro_size = 2
+    ```
+    """
+    batch = spec.batch
+    given = [n for n in (batch.global_size, batch.micro_size, batch.accumulation_steps) if n]
+    if len(given) < 2:
+        yield error(
+            "R810",
+            "the batch needs two of `global_size`, `micro_size` and `accumulation_steps`",
+            ("batch",),
+            notes=("global_size = micro_size x accumulation_steps x processes",),
+            helps=("give any two, the third follows",),
+        )
+
+
+def check_divides(spec: Spec) -> Iterator[Diagnostic]:
+    """The numbers of the batch do not divide.
+
+    Fails:
+    ```toml
+    [batch]
+    global_size = 6
+    micro_size = 4
+    ```
+    Passes:
+    ```toml
+    [batch]
+    global_size = 8
+    micro_size = 4
+    ```
+    """
+    total, micro, steps = (
+        spec.batch.global_size,
+        spec.batch.micro_size,
+        spec.batch.accumulation_steps,
+    )
+    processes = spec.launch.processes
+    if not total or (micro and steps) or not (micro or steps) or processes < 1:
+        return
+    known, path, name = (
+        (micro, MICRO, "accumulation_steps") if micro else (steps or 1, ACCUMULATION, "micro_size")
+    )
+    if known < 1 or total % (known * processes):
+        lower = max(1, total // max(1, known * processes)) * known * processes
+        upper = lower + known * processes
+        yield error(
+            "R811",
+            f"{total} samples do not divide: {total} / ({known} x {processes}) = "
+            f"{total / max(1, known * processes):.4g}, which is no whole `{name}`",
+            GLOBAL,
+            label=f"{total} samples a step",
+            labels=(
+                Label(path, f"{known} each"),
+                Label(PROCESSES, f"{processes} processes"),
+            ),
+            helps=(f"use a `global_size` of {lower} or {upper}",),
+        )
+
+
+def check_agrees(spec: Spec) -> Iterator[Diagnostic]:
+    """All three numbers of the batch are given and contradict each other.
+
+    Fails:
+    ```toml
+    [batch]
+    global_size = 8
+    micro_size = 2
+    accumulation_steps = 2
+    ```
+    Passes:
+    ```toml
+    [batch]
+    global_size = 4
+    micro_size = 2
+    accumulation_steps = 2
+    ```
+    """
+    total, micro, steps = (
+        spec.batch.global_size,
+        spec.batch.micro_size,
+        spec.batch.accumulation_steps,
+    )
+    processes = spec.launch.processes
+    if total and micro and steps and total != micro * steps * processes:
+        yield error(
+            "R812",
+            f"{micro} x {steps} x {processes} = {micro * steps * processes}, not {total}",
+            GLOBAL,
+            label=f"{total} samples a step",
+            labels=(
+                Label(MICRO, f"{micro} each"),
+                Label(ACCUMULATION, f"{steps} times"),
+                Label(PROCESSES, f"{processes} processes"),
+            ),
+            helps=("leave one of them out, it follows from the others",),
+        )
+
+
+RULES = (
+    Rule("R810", "batch not determined", pure=check_given),
+    Rule("R811", "batch does not divide", pure=check_divides),
+    Rule("R812", "batch contradicts itself", pure=check_agrees),
+)

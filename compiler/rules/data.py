@@ -1,0 +1,202 @@
+"""Data files and their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..diagnostics import Diagnostic, Label, Place, SpecPath, error, warning
+from ..facts import DataFacts, Facts
+from ..spec import Spec
+from .rule import Rule
+
+
+def check_files(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """A data file is missing or not a file that can be read.
+
+    Fails:
+    ```toml
+    [[data.sources]]
+    format = "messages"
+    path = "data/none.jsonl"
+    ```
+    Passes:
+    ```toml
+    [[data.sources]]
+    format = "messages"
+    path = "data/chat.jsonl"
+    ```
+    """
+    for path, text, fact in _sources(spec, facts):
+        texts = {
+            "missing": f"there is no data file `{text}`",
+            "folder": f"`{text}` is a folder, expected a .json or .jsonl file",
+            "unreadable": f"`{text}` cannot be read: {fact.problem}",
+            "unknown-kind": f"`{text}` is neither .json nor .jsonl",
+            "impossible": f"`{text}` cannot be a path here",
+        }
+        if fact.state in texts:
+            yield error("D701", texts[fact.state], (*path, "path"))
+
+
+def check_rows(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """A row cannot be used: broken JSON, a missing column, a wrong type, roles out of order.
+
+    The first bad row of each file is shown; the beginning of large files is checked, the rest is read when the
+    run prepares its data.
+
+    Fails:
+    ```toml
+    [[data.sources]]
+    format = "messages"
+    path = "data/bad.jsonl"
+    ```
+    Passes:
+    ```toml
+    [[data.sources]]
+    format = "messages"
+    path = "data/chat.jsonl"
+    ```
+    """
+    for path, text, fact in _sources(spec, facts):
+        if fact.bad_row is not None:
+            bad = fact.bad_row
+            yield error(
+                "D702",
+                f"row at `{text}:{bad.line}`: {bad.message}",
+                (*path, "path"),
+                place=Place(fact.path, bad.line, 1),
+                helps=(bad.help,) if bad.help else (),
+            )
+
+
+def check_empty(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """A data file has no rows.
+
+    Fails:
+    ```toml
+    [[data.sources]]
+    format = "messages"
+    path = "data/empty.jsonl"
+    ```
+    Passes:
+    ```toml
+    [[data.sources]]
+    format = "messages"
+    path = "data/chat.jsonl"
+    ```
+    """
+    for path, text, fact in _sources(spec, facts):
+        if fact.state == "ok" and fact.num_rows == 0 and fact.bad_row is None:
+            yield error("D703", f"the data set `{text}` is empty", (*path, "path"))
+
+
+def check_two_evals(spec: Spec) -> Iterator[Diagnostic]:
+    """Evaluation rows are named twice.
+
+    Either rows are held out of the training data, or there are evaluation sets of their own.
+
+    Fails:
+    ```toml
+    [data]
+    eval_rows = 2
+    eval_sources = [{ format = "messages", path = "data/chat.jsonl" }]
+    ```
+    Passes:
+    ```toml
+    [data]
+    eval_rows = 2
+    ```
+    """
+    if spec.data.eval_rows and spec.data.eval_sources:
+        yield error(
+            "D704",
+            "evaluation rows are both held out and named as sources",
+            ("data", "eval_rows"),
+            label="held out of the training data",
+            labels=(Label(("data", "eval_sources"), "and a set of their own"),),
+            helps=("keep one of the two",),
+        )
+
+
+def check_held_out(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """More rows are held out than there are.
+
+    Fails:
+    ```toml
+    [data]
+    eval_rows = 1000
+    ```
+    Passes:
+    ```toml
+    [data]
+    eval_rows = 2
+    ```
+    """
+    total = total_rows(facts)
+    rows = spec.data.eval_rows
+    if total is not None and isinstance(rows, int) and rows and rows >= total > 0:
+        yield error(
+            "D705",
+            f"`data.eval_rows` is {rows:,}, the training data has {total:,} rows",
+            ("data", "eval_rows"),
+            helps=("leave rows to train on",),
+        )
+
+
+def check_twice(spec: Spec) -> Iterator[Diagnostic]:
+    """The same file is named twice.
+
+    Its rows then count twice, and as evaluation data they measure what was memorized.
+
+    Fails:
+    ```toml
+    [data]
+    eval_sources = [{ format = "messages", path = "data/chat.jsonl" }]
+    ```
+    Passes:
+    ```toml
+    [data]
+    eval_sources = [{ format = "messages", path = "data/more.jsonl" }]
+    ```
+    """
+    seen: dict[str, SpecPath] = {}
+    for path, text in _paths(spec):
+        if text in seen:
+            yield warning(
+                "D706",
+                f"`{text}` is named twice",
+                (*path, "path"),
+                label="again here",
+                labels=(Label((*seen[text], "path"), "first here"),),
+            )
+        seen.setdefault(text, path)
+
+
+def total_rows(facts: Facts) -> int | None:
+    """Return the rows of all training sources, or None when one cannot be counted."""
+    counts = [fact.num_rows for fact in facts.data]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _paths(spec: Spec) -> Iterator[tuple[SpecPath, str]]:
+    for index, source in enumerate(spec.data.sources):
+        yield ("data", "sources", index), source.path
+    for index, source in enumerate(spec.data.eval_sources):
+        yield ("data", "eval_sources", index), source.path
+
+
+def _sources(spec: Spec, facts: Facts) -> Iterator[tuple[SpecPath, str, DataFacts]]:
+    known = (*facts.data, *facts.eval_data)
+    for (path, text), fact in zip(_paths(spec), known, strict=True):
+        yield path, text, fact
+
+
+RULES = (
+    Rule("D701", "data file missing", factual=check_files),
+    Rule("D702", "bad row", factual=check_rows),
+    Rule("D703", "empty data set", factual=check_empty),
+    Rule("D704", "evaluation rows twice", pure=check_two_evals),
+    Rule("D705", "too many rows held out", factual=check_held_out),
+    Rule("D706", "file named twice", pure=check_twice),
+)

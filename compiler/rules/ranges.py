@@ -1,0 +1,204 @@
+"""Numbers that are out of their range, and texts that cannot be what they claim."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from ..diagnostics import Diagnostic, SpecPath, error
+from ..spec import Spec
+from .rule import Rule
+from .walk import leaves
+
+
+@frozen
+class Range:
+    """Allowed numbers; `above` and `below` exclude their end, `least` and `most` include it."""
+
+    text: str
+    least: float = -math.inf
+    above: float = -math.inf
+    most: float = math.inf
+    below: float = math.inf
+
+    def holds(self, value: float) -> bool:
+        """Tell whether `value` is allowed."""
+        return self.least <= value <= self.most and self.above < value < self.below
+
+
+COUNT = Range("at least 1", least=1)
+NATURAL = Range("0 or more", least=0)
+POSITIVE = Range("above 0", above=0)
+SHARE = Range("from 0 to below 1", least=0, below=1)
+
+RANGES: dict[str, Range] = {
+    "data.max_length": Range("at least 2", least=2),
+    "data.eval_rows": NATURAL,
+    "data.sources.*.limit": COUNT,
+    "data.eval_sources.*.limit": COUNT,
+    "method.rank": COUNT,
+    "method.alpha": POSITIVE,
+    "method.dropout": SHARE,
+    "training.epochs": POSITIVE,
+    "training.steps": COUNT,
+    "training.learning_rate": Range("above 0 and below 1", above=0, below=1),
+    "training.warmup_steps": NATURAL,
+    "training.warmup_ratio": SHARE,
+    "training.max_grad_norm": NATURAL,
+    "training.seed": Range("from 0 to 4,294,967,295", least=0, most=2**32 - 1),
+    "optimizer.beta1": SHARE,
+    "optimizer.beta2": SHARE,
+    "optimizer.epsilon": POSITIVE,
+    "optimizer.weight_decay": NATURAL,
+    "batch.global_size": COUNT,
+    "batch.micro_size": COUNT,
+    "batch.accumulation_steps": COUNT,
+    "evaluation.every_steps": COUNT,
+    "evaluation.micro_size": COUNT,
+    "deepspeed.reduce_bucket_size": COUNT,
+    "deepspeed.allgather_bucket_size": COUNT,
+    "deepspeed.prefetch_bucket_size": NATURAL,
+    "deepspeed.persistence_threshold": NATURAL,
+    "deepspeed.max_live_parameters": COUNT,
+    "deepspeed.max_reuse_distance": COUNT,
+    "launch.processes": Range("from 1 to 1,024", least=1, most=1024),
+    "launch.port": Range("from 1,024 to 65,535", least=1024, most=65535),
+    "launch.grace_s": Range("from 5 to 86,400 seconds", least=5, most=86400),
+    "checkpoints.every_steps": NATURAL,
+    "checkpoints.keep": COUNT,
+    "logging.every_steps": COUNT,
+    "generation.max_new_tokens": COUNT,
+    "generation.temperature": Range("from 0 to 5", least=0, most=5),
+    "generation.top_p": Range("above 0 up to 1", above=0, most=1),
+    "generation.repetition_penalty": Range("from 0.5 to 5", least=0.5, most=5),
+    "export.max_shard_gib": POSITIVE,
+}
+
+BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
+
+
+def check_ranges(spec: Spec) -> Iterator[Diagnostic]:
+    """A number outside the range its setting allows.
+
+    Such a value fails at the first step at best, and trains nonsense at worst: a rank of 0 has no parameters,
+    a learning rate of 10 destroys the weights.
+
+    Fails:
+    ```toml
+    [training]
+    learning_rate = 2.0
+    ```
+    Passes:
+    ```toml
+    [training]
+    learning_rate = 2e-4
+    ```
+    """
+    for path, value in leaves(spec):
+        allowed = RANGES.get(_key(path))
+        if allowed is not None and type(value) in (int, float) and not allowed.holds(value):
+            yield error(
+                "T210",
+                f"`{_name(path)}` is {value}, allowed is {allowed.text}",
+                path,
+                label=f"must be {allowed.text}",
+            )
+
+
+def check_fraction(spec: Spec) -> Iterator[Diagnostic]:
+    """A share of the rows is written as a number that is neither a count nor a fraction.
+
+    `data.eval_rows` is a whole number of rows, or a fraction below 1 of all rows; `1.5` is neither.
+
+    Fails:
+    ```toml
+    [data]
+    eval_rows = 1.5
+    ```
+    Passes:
+    ```toml
+    [data]
+    eval_rows = 0.1
+    ```
+    """
+    rows = spec.data.eval_rows
+    if isinstance(rows, float) and rows >= 1:
+        yield error(
+            "T211",
+            f"`data.eval_rows` is {rows}: not a count and not a fraction below 1",
+            ("data", "eval_rows"),
+            helps=(f"write `{round(rows)}` for that many rows, or a fraction such as `0.1`",),
+        )
+
+
+def check_texts(spec: Spec) -> Iterator[Diagnostic]:
+    """A text holds characters that no name or path should have.
+
+    Control characters break logs and terminals, and direction marks make a path look like another one.
+
+    Fails:
+    ```toml
+    [run]
+    name = "a\\u202eb"
+    ```
+    Passes:
+    ```toml
+    [run]
+    name = "früh 1"
+    ```
+    """
+    for path, value in leaves(spec):
+        if not isinstance(value, str) or _key(path) == "generation.system":
+            continue
+        bad = next((c for c in value if ord(c) < 32 or ord(c) == 127 or c in BIDI), None)
+        if bad is not None:
+            yield error(
+                "T212",
+                f"`{_name(path)}` holds the invisible character U+{ord(bad):04X}",
+                path,
+                helps=("retype the text",),
+            )
+
+
+def check_empty(spec: Spec) -> Iterator[Diagnostic]:
+    """A text or a list that must say something is empty.
+
+    Fails:
+    ```toml
+    [model]
+    path = ""
+    ```
+    Passes:
+    ```toml
+    [model]
+    path = "model"
+    ```
+    """
+    for path, value in leaves(spec):
+        if value == "" and _key(path) != "generation.system":
+            yield error("T213", f"`{_name(path)}` is empty", path)
+    if not spec.data.sources:
+        yield error(
+            "T213", "`data.sources` is empty: there is nothing to learn from", ("data", "sources")
+        )
+
+
+def _key(path: SpecPath) -> str:
+    return ".".join("*" if isinstance(step, int) else step for step in path)
+
+
+def _name(path: SpecPath) -> str:
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+RULES = (
+    Rule("T210", "out of range", pure=check_ranges),
+    Rule("T211", "neither count nor fraction", pure=check_fraction),
+    Rule("T212", "invisible characters", pure=check_texts),
+    Rule("T213", "empty", pure=check_empty),
+)
