@@ -104,6 +104,4 @@ def warning(
     place: Place | None = None,
 ) -> Diagnostic:
     """Return a warning; see `Diagnostic` for the parts."""
-    return Diagnostic(
-        code, Level.WARNING, message, path, label, False, labels, notes, helps, place
-    )
+    return Diagnostic(code, Level.WARNING, message, path, label, False, labels, notes, helps, place)

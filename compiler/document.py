@@ -402,7 +402,11 @@ class _Scanner:
 
     def _fault(self, code: str, message: str, start: int, end: int, *helps: str) -> None:
         found = error(code, message, helps=helps, offsets=(start, end))
-        self.faults.append((found, len(self.statements) - 1))
+        entry = (found, len(self.statements) - 1)
+        if entry not in self.faults[-1:]:  # each line break of one inline table says the same
+            self.faults.append(entry)
+        if len(self.faults) >= MAX_FAULTS:
+            raise _Stop
 
     def _scan_statement(self) -> None:
         statement = _Statement(self.pos, self.text.startswith("[", self.pos))
@@ -509,7 +513,12 @@ class _Scanner:
                 self._skip_inside(bracket)
             if self._take(bracket.close):
                 if has_comma and bracket.close == "}":
-                    self._newer("a comma after the last value of an inline table", comma, comma + 1)
+                    self._newer(
+                        "a comma after the last value of an inline table",
+                        comma,
+                        comma + 1,
+                        "leave out the comma",
+                    )
                 self.values[bracket.path] = Span(bracket.start, self.pos)
                 self.brackets.pop()
                 after_value = True
@@ -525,7 +534,10 @@ class _Scanner:
         skipped = self.text[start:end]
         if bracket.close == "}" and ("\n" in skipped or "#" in skipped):
             self._newer(
-                "a line break or comment inside an inline table", bracket.start, bracket.start + 1
+                "a line break or comment inside an inline table",
+                bracket.start,
+                bracket.start + 1,
+                "write it on one line, or as a `[table]` of its own",
             )
 
     def _element(self, bracket: _Bracket) -> SpecPath:
@@ -535,8 +547,8 @@ class _Scanner:
         bracket.count += 1
         return path
 
-    def _newer(self, what: str, start: int, end: int) -> None:
-        self._fault("P112", f"{what} needs TOML 1.1, a spec is TOML 1.0", start, end)
+    def _newer(self, what: str, start: int, end: int, help_: str) -> None:
+        self._fault("P112", f"{what} needs TOML 1.1, a spec is TOML 1.0", start, end, help_)
 
     def _scan_scalar(self, path: SpecPath) -> None:
         start = self.pos
@@ -554,11 +566,16 @@ class _Scanner:
             if match[1] in ("u0000", "U00000000", "x00"):
                 self._fault("P111", "the text holds a NUL character", *place)
             elif match[1] in ("e", "x"):
-                self._newer(f"the escape `{match[0]}`", *place)
+                self._newer(f"the escape `{match[0]}`", *place, "write `\\u` and four digits")
 
     def _check_bare(self, raw: str, start: int, end: int) -> None:
         if _SHORT_TIME.match(raw):
-            self._newer("a time without seconds", start, end)
+            self._newer(
+                "a time without seconds",
+                start,
+                end,
+                f"write `{raw[:5]}:00`" if len(raw) == 5 else "add the seconds",
+            )
         elif _INTEGER.fullmatch(raw):
             if not _fits_int64(raw):
                 self._fault("P108", "the whole number does not fit into 64 bits", start, end)
@@ -620,10 +637,12 @@ def _faults(text: str) -> list[Diagnostic]:
                 break
             found.append(fault)
             places = [_statement_index(scan, (fault.offsets or (0, 0))[1])]
+        if len(found) >= MAX_FAULTS or len(text) > MAX_RECOVERY_CHARS:
+            break
         shorter = rest
         for index in places:
             shorter = _without_statement(shorter, scan, index, found[-1])
-        if shorter == rest or len(text) > MAX_RECOVERY_CHARS:
+        if shorter == rest:
             break
         rest = shorter
     return found[:MAX_FAULTS]
@@ -793,6 +812,10 @@ def _explain_escape(wrong: _Wrong) -> Diagnostic:
     end = max(wrong.offset, start + 2)
     escape = wrong.text[start : start + 2].strip()
     helps = ("for a plain backslash write `\\\\`, or put the text in `'single quotes'`",)
+    if escape in ("\\u", "\\U"):
+        message = f"`{wrong.text[start:end]}` is no character"
+        helps = ("write `\\u` with four or `\\U` with eight hexadecimal digits of a character",)
+        return error("P124", message, helps=helps, offsets=(start, end))
     return error("P124", f"`{escape}` is no escape of TOML", helps=helps, offsets=(start, end))
 
 
@@ -804,13 +827,15 @@ def _explain_rest(wrong: _Wrong) -> Diagnostic:
         return wrong.fault("P123", "a number starts with 0", "leave out the leading zeros")
     if re.search(r"[0-9]$", before) and wrong.token.startswith((".", "_", "e", "E")):
         return wrong.fault("P123", "the number is not complete")
-    return wrong.fault(
-        "P126", "expected the end of the line", "write each `key = value` on a line of its own"
-    )
+    has_comma = wrong.text.startswith(",", wrong.offset)
+    help_ = "leave out the comma" if has_comma else "write each `key = value` on a line of its own"
+    return wrong.fault("P126", "expected the end of the line", help_)
 
 
 def _explain_assignment(wrong: _Wrong) -> Diagnostic:
-    return wrong.fault("P120", "expected `=` after the key", label="expected `=`")
+    has_colon = wrong.text.startswith(":", wrong.offset)
+    helps = ("write `=` instead of `:`",) if has_colon else ()
+    return wrong.fault("P120", "expected `=` after the key", *helps, label="expected `=`")
 
 
 def _explain_header(wrong: _Wrong) -> Diagnostic:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -370,31 +368,22 @@ class _Excerpt:
 
     def _marked_line(self, number: int, marks: list[_Mark]) -> Iterator[str]:
         line = _source_line(marks[0].spot)
-        cells = _Cells.of(line)
         room = max(self.width - self.gutter - 3, 20)
+        is_long = len(line) > room or _Cells.of(line).width() > room
         # A cut line shows the surroundings of one mark only.
-        views = [marks] if cells.width() <= room else [[mark] for mark in marks]
-        for view in views:
-            first, last = (
-                _window(cells, view[0].spot, room)
-                if len(views[0]) < len(marks) or cells.width() > room
-                else (0, len(line))
-            )
-            head = "..." if first else ""
-            tail = "..." if last < len(line) else ""
-            yield self._row(
-                str(number + self.lines_before), head + "".join(cells.pieces[first:last]) + tail
-            )
+        for view in [[mark] for mark in marks] if is_long else [marks]:
+            start, end = _columns(view[0].spot, len(line))
+            shown = _cut(line, start, end, room) if is_long else _Shown(line)
+            yield self._row(str(number + self.lines_before), shown.text())
             for mark in view:
-                yield self._row("", self._underline(cells, mark, first, last, len(head)))
+                yield self._row("", self._underline(shown, mark, len(line)))
 
-    def _underline(self, cells: _Cells, mark: _Mark, first: int, last: int, indent: int) -> str:
-        start, end = _columns(mark.spot, len(cells.pieces))
-        size = max(cells.width(start, min(end, last)), 1)
-        signs = ("^" if mark.is_primary else "-") * size
+    def _underline(self, shown: _Shown, mark: _Mark, length: int) -> str:
+        indent, size = shown.cells(*_columns(mark.spot, length))
+        signs = ("^" if mark.is_primary else "-") * max(size, 1)
         text = f"{signs} {_visible(mark.text)}" if mark.text else signs
         color = self.color if mark.is_primary else _GUTTER_COLOR
-        return " " * (indent + cells.width(first, start)) + self.paint(text, color)
+        return " " * indent + self.paint(text, color)
 
 
 def _source_line(spot: _Spot) -> str:
@@ -410,36 +399,57 @@ def _columns(spot: _Spot, length: int) -> tuple[int, int]:
     return start, max(min(start + spot.span.end - spot.span.start, length), start)
 
 
-def _window(cells: _Cells, spot: _Spot, room: int) -> tuple[int, int]:
-    """Return the characters to show of a line that is too long, with the span among them."""
+@frozen
+class _Shown:
+    """The visible part of a source line."""
+
+    line: str
+    first: int = 0
+    """How many characters are cut off before."""
+    is_cut_before: bool = False
+    is_cut_after: bool = False
+
+    def text(self) -> str:
+        head, tail = "..." * self.is_cut_before, "..." * self.is_cut_after
+        return head + "".join(_Cells.of(self.line).pieces) + tail
+
+    def cells(self, start: int, end: int) -> tuple[int, int]:
+        """Return indent and width of a part of the whole line."""
+        cells = _Cells.of(self.line)
+        start, end = start - self.first, end - self.first
+        return 3 * self.is_cut_before + cells.width(0, start), cells.width(start, end)
+
+
+def _cut(line: str, start: int, end: int, room: int) -> _Shown:
+    """Cut a line that is too long so that the part from `start` to `end` is seen, with some text before it."""
     room -= 6  # for an ellipsis on both sides
-    first = start = _columns(spot, len(cells.pieces))[0]
-    before = 0
-    while first > 0 and before + cells.widths[first - 1] <= room // 3:
-        first -= 1
-        before += cells.widths[first]
-    last, used = start, before
-    while last < len(cells.pieces) and used + cells.widths[last] <= room:
-        used += cells.widths[last]
-        last += 1
-    # At the end of a line the rest of the room goes to what stands before.
-    while first > 0 and last == len(cells.pieces) and used + cells.widths[first - 1] <= room:
-        first -= 1
-        used += cells.widths[first]
-    return first, last
+    behind = _fitting(line[start : start + room], room)
+    wanted = min(behind, max(end - start, 1))
+    # What the part itself leaves free goes to the text before it first, up to a third.
+    spare = room - _Cells.of(line[start : start + wanted]).width()
+    keep = max(min(spare, room // 3), room - _Cells.of(line[start : start + behind]).width())
+    before = _fitting(line[max(start - room, 0) : start][::-1], keep)
+    first = start - before
+    last = first + _fitting(line[first : first + room], room)
+    return _Shown(line[first:last], first, first > 0, last < len(line))
 
 
-@cache
-def _lines_of_file(path: Path) -> tuple[str, ...]:
-    try:
-        return tuple(read_regular_file(path).decode(errors="replace").split("\n"))
-    except UnreadableError:
-        return ()
+def _fitting(text: str, room: int) -> int:
+    """Return how many characters of the text fit into a number of cells."""
+    used = 0
+    for index, size in enumerate(_Cells.of(text).widths):
+        used += size
+        if used > room:
+            return index
+    return len(text)
 
 
 def _line_of_file(place: Place) -> str | None:
     """Return a line of a small text file; nothing when that is not to be had cheaply."""
-    lines = _lines_of_file(place.file)
+    try:
+        lines = read_regular_file(place.file).decode(errors="replace").split("\n")
+    except UnreadableError:
+        return None
     return lines[place.line - 1].removesuffix("\r") if place.line <= len(lines) else None
 
 

@@ -120,6 +120,19 @@ def start(*, run_dir: Path, seed: int) -> Iterator[Session]:
         _leave(session, ExitCode.OK if not life.stop_requested() else _stopped_code(run_dir))
 
 
+@contextmanager
+def program() -> Iterator[None]:
+    """Run a program of one process (chat, export, fetch): a `UserError` becomes one line and its exit code."""
+    _quiet_libraries()
+    try:
+        yield
+    except UserError as error:
+        print(error.text(), file=sys.stderr, flush=True)
+        raise SystemExit(int(error.code)) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
 def _failed(session: Session, fault: BaseException) -> int:
     if isinstance(fault, SystemExit):
         return int(fault.code or 0) if isinstance(fault.code, int | None) else 1

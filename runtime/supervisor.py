@@ -61,7 +61,7 @@ OUTPUTS = (
 """What a run writes beside the compiled files, and all that `--overwrite` deletes."""
 
 _POLL_S = 0.1
-_LINGER_S = 10.0
+_LINGER_S = 5.0
 _END_S = 30.0
 # launch.py needs a second or more to end the other ranks: what is gone sooner was gone first.
 _SAME_MOMENT_S = 0.5
@@ -730,9 +730,10 @@ class _Watch:
 
     def step(self) -> bool:
         """Look once, and act; False when every process of the run has ended."""
-        if not reap(self.note_end):
-            return False
+        running = reap(self.note_end)
         self._look()
+        if not running:
+            return False
         reason = "" if self._stopping else self._reason_to_stop()
         if reason:
             _say(reason)

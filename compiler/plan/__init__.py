@@ -1,1 +1,15 @@
-"""tunec.compiler.plan."""
+"""The plan: a spec and its facts become decisions, each derived one with its reason."""
+
+from .build import make_plan
+from .model import Batch, Derived, Duration, LoraPlan, Memory, Parameters, Plan
+
+__all__ = [
+    "Batch",
+    "Derived",
+    "Duration",
+    "LoraPlan",
+    "Memory",
+    "Parameters",
+    "Plan",
+    "make_plan",
+]

@@ -1,1 +1,6 @@
-"""tunec.compiler.render."""
+"""Rendering: a plan becomes the text of every generated file."""
+
+from .files import render_files
+from .programs import render_fetch
+
+__all__ = ["render_fetch", "render_files"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,15 +102,16 @@ def read(sources: Sequence[Source]) -> list[Conversation]:
 
 def _read_source(source: Source) -> list[Conversation]:
     rows: list[Conversation] = []
-    for line, row in _rows(source.path):
+    path = Path(os.path.normpath(source.path))
+    for line, row in _rows(path):
         if source.limit is not None and len(rows) >= source.limit:
             break
-        place = place_of(source.path, line)
+        place = place_of(path, line)
         if not isinstance(row, dict):
             raise row_error(place, f"the row is {_kind(row)}, expected an object")
         rows.append(source.conversation(row, place))
     if not rows:
-        raise UserError(f"{source.path}: the data set is empty", code=ExitCode.DATA)
+        raise UserError(f"{path}: the data set is empty", code=ExitCode.DATA)
     return rows
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from ..errors import ExitCode, UserError
 
 IGNORED = -100
 """Label of a token that carries no loss (the value PyTorch's cross-entropy ignores)."""
@@ -77,10 +79,24 @@ class Samples:
         return ", ".join(parts)
 
 
-def split(samples: Samples, *, num_eval: int, seed: int) -> tuple[Samples, Samples]:
-    """Return (training, evaluation) samples: `num_eval` rows drawn at random, the same for the same seed."""
-    chosen = set(random.Random(seed).sample(range(len(samples)), num_eval))
+def split(samples: Samples, *, eval_rows: int | float, seed: int) -> tuple[Samples, Samples]:
+    """Return (training, evaluation) samples; the evaluation rows are drawn at random, the same for a seed.
+
+    `eval_rows` is a count, or a fraction below 1 of all samples (at least one).
+
+    Raises:
+        UserError: (DATA) nothing would be left to train on.
+    """
+    total = len(samples)
+    num_eval = eval_rows if isinstance(eval_rows, int) else max(1, round(eval_rows * total))
+    if num_eval >= total:
+        raise UserError(
+            f"{num_eval:,} evaluation rows leave none of {total:,} to train on",
+            help="lower `data.eval_rows`",
+            code=ExitCode.DATA,
+        )
+    chosen = set(random.Random(seed).sample(range(total), num_eval))
     kept = [row for index, row in enumerate(samples.rows) if index not in chosen]
     held = [row for index, row in enumerate(samples.rows) if index in chosen]
-    train = Samples(kept, len(kept), samples.num_truncated, samples.num_dropped, samples.warnings)
-    return train, Samples(held, len(held))
+    train = replace(samples, rows=kept, num_read=samples.num_read - num_eval)
+    return train, Samples(held, num_eval)

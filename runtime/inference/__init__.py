@@ -1,1 +1,5 @@
-"""tunec.runtime.inference."""
+"""Inference: talking to a model."""
+
+from .chat import chat
+
+__all__ = ["chat"]

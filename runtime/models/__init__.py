@@ -1,6 +1,7 @@
-"""Models and tokenizers: loading, adapters, counting."""
+"""Models and tokenizers: loading, adapters, import."""
 
 from .adapters import add_lora
+from .importer import fetch_program
 from .load import load_causal_lm, load_tokenizer, train_all
 
-__all__ = ["add_lora", "load_causal_lm", "load_tokenizer", "train_all"]
+__all__ = ["add_lora", "fetch_program", "load_causal_lm", "load_tokenizer", "train_all"]

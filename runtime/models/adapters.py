@@ -19,6 +19,8 @@ def add_lora(
 ) -> Any:
     """Return the model with LoRA adapters on the modules named `targets`; only the adapters are trainable.
 
+    `targets` may be `all-linear`: every linear layer but the output head.
+
     The update of a module is `alpha / rank * B A x` (Hu et al. 2021, arXiv:2106.09685), A drawn at random
     and B zero, so that training starts from the model as it was.
 
@@ -35,7 +37,7 @@ def add_lora(
                 r=rank,
                 lora_alpha=alpha,
                 lora_dropout=dropout,
-                target_modules=list(targets),
+                target_modules=targets if isinstance(targets, str) else list(targets),
             ),
         )
     except ValueError as fault:

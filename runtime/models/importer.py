@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExitCode, UserError
+from ..session import program
 from ..storage import commit_directory, disk_errors, gib, staging_directory
 from .load import DTYPES, Dtype, load_causal_lm, load_tokenizer
 
@@ -49,6 +50,19 @@ def fetch(
         shutil.rmtree(staging, ignore_errors=True)
     size = sum(file.stat().st_size for file in target.iterdir())
     print(f"wrote {target} ({gib(size)})", flush=True)
+
+
+def fetch_program(
+    source: Path | str,
+    *,
+    target: Path,
+    dtype: Dtype = "fp32",
+    revision: str | None = None,
+    token_env: str | None = None,
+) -> None:
+    """Run `fetch` as a program: errors are one line and an exit code."""
+    with program():
+        fetch(source, target, dtype=dtype, revision=revision, token_env=token_env)
 
 
 def _from_gguf(source: Path, staging: Path, dtype: Dtype) -> None:

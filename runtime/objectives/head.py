@@ -75,7 +75,8 @@ def linear_cross_entropy_sum(
     `hidden_nh` is `[tokens, hidden]`, `weight_vh` `[vocabulary, hidden]`, `targets_n` int64 `[tokens]`.
     The gradient can be taken once.
     """
-    return cast(Tensor, _LinearCrossEntropy.apply(hidden_nh, weight_vh, bias_v, targets_n))
+    apply: Any = _LinearCrossEntropy.apply
+    return cast(Tensor, apply(hidden_nh, weight_vh, bias_v, targets_n))
 
 
 def _fused_forward(head: Any, hidden_bth: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class FusedHead:
     The head stays the module it was, so that DeepSpeed gathers its weight under ZeRO-3 as ever.
     """
 
-    def __init__(self, head: nn.Linear) -> None:
+    def __init__(self, head: Any) -> None:
         """Make the head's forward pass look at its targets."""
         self.head: Any = head
         self.head.tunec_targets = None

@@ -40,7 +40,7 @@ def fit(
     tokenizer: Any,
     objective: Any,
     train: Samples,
-    evaluation: Samples,
+    evaluation: Samples | None = None,
     num_rows: int | None = None,
     num_steps: int | None = None,
     num_epochs: float | None = None,
@@ -81,6 +81,7 @@ def fit(
             help="run `tunec compile` again",
             code=ExitCode.CONFLICT,
         )
+    held_out = evaluation if evaluation is not None else Samples([])
     global_size = micro_batch_size * accumulation_steps * session.num_ranks
     steps = num_steps or math.ceil((num_epochs or 1.0) * len(train) / global_size)
     loss_kind = objective.attach(model)
@@ -88,7 +89,7 @@ def fit(
         session=session,
         objective=objective,
         train=train,
-        evaluation=evaluation,
+        evaluation=held_out,
         num_steps=steps,
         shuffle=shuffle,
         eval_every=eval_every,
@@ -110,7 +111,7 @@ def fit(
         ),
         tokenizer=tokenizer,
     )
-    _announce(session, train, evaluation, model, steps, loss_kind)
+    _announce(session, train, held_out, model, steps, loss_kind)
     resume = _checked_checkpoint(session, fingerprint)
     trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     if trainer.stopped:

@@ -44,6 +44,9 @@ class Objective(Protocol):
 class Trainer(transformers.Trainer):  # type: ignore[misc]
     """`transformers.Trainer` with an exact order, an exact mean and checkpoints that are complete or absent."""
 
+    optimizer: Any
+    control: Any
+
     def __init__(
         self,
         *,
@@ -161,7 +164,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
 
     # Optimizer
 
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+    def create_optimizer(self, model: Any = None) -> Any:
         """Return AdamW over the trainable parameters, decay only on weights (no biases, no norms)."""
         if self.optimizer is None:
             decayed = set(self.get_decay_parameter_names(self.model))

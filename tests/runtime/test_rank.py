@@ -208,7 +208,8 @@ if pid == 0:
     os.kill(os.getpid(), signal.SIGTERM)
     os._exit(8)
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 8
-time.sleep(1.2)  # Two rounds of the watcher: longer than it takes to misread a wake-up.
+import select
+assert not select.select([life._wake_read], [], [], 0)[0]
 assert not life.stop_requested()
 life.leave()
 """

@@ -1,0 +1,122 @@
+"""A plan in words: what would happen, before anything does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from .apply import Change, FileChange
+from .plan import Memory, Plan
+
+GIB = 2**30
+
+
+def describe(plan: Plan, changes: Sequence[FileChange]) -> str:
+    """Return the plan as text for a terminal."""
+    sections = [
+        ("files", _files(plan, changes)),
+        ("training", _training(plan)),
+        ("model", _model(plan)),
+        ("memory", _memory(plan)),
+        ("derived values", _derived(plan)),
+        ("not known here", iter(plan.unknown)),
+    ]
+    blocks = []
+    for title, lines in sections:
+        body = [f"  {line}" for line in lines]
+        if body:
+            blocks.append("\n".join([title, *body]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _files(plan: Plan, changes: Sequence[FileChange]) -> Iterator[str]:
+    words = {
+        Change.NEW: "new",
+        Change.CHANGED: "will be rewritten",
+        Change.SAME: "as it is",
+        Change.EDITED: "changed by hand: needs --force",
+    }
+    yield f"in {plan.facts.output.path}"
+    for item in changes:
+        yield f"{item.change.value} {item.name:<15} {words[item.change]}"
+    folder = plan.facts.output
+    if folder.finished:
+        yield "the folder holds a finished run"
+    elif folder.started:
+        yield f"the folder holds a run that reached step {folder.step or 0}"
+
+
+def _training(plan: Plan) -> Iterator[str]:
+    batch, duration, spec = plan.batch, plan.duration, plan.spec
+    yield (
+        f"batch     {batch.total} samples a step = {batch.micro} micro x "
+        f"{batch.accumulation} accumulation x {batch.processes} processes"
+    )
+    if duration.num_steps is None:
+        yield f"length    {duration.num_epochs:g} epochs; the steps follow from the prepared data"
+    else:
+        yield f"length    {duration.num_steps:,} steps{_epochs(plan)}"
+    if duration.num_tokens is not None:
+        yield f"tokens    about {duration.num_tokens:,} an epoch (guessed from the files' size, template not counted)"
+    if duration.num_eval:
+        yield f"evaluate  {duration.num_eval:,} rows, {_when(spec.evaluation.every_steps)}"
+    save = spec.checkpoints.every_steps
+    yield f"save      {f'every {save} steps' if save else 'when stopped'}, {spec.checkpoints.keep} checkpoints kept"
+    yield f"rate      {spec.training.learning_rate:g} {spec.training.schedule}, {_warmup(plan)}"
+
+
+def _epochs(plan: Plan) -> str:
+    rows, steps = plan.duration.num_rows, plan.duration.num_steps
+    if not rows or steps is None:
+        return ""
+    return f" = {steps * plan.batch.total / rows:.2f} epochs of {rows:,} rows"
+
+
+def _when(every: int | None) -> str:
+    return f"every {every} steps and at the end" if every else "at the end"
+
+
+def _warmup(plan: Plan) -> str:
+    steps = plan.duration.warmup_steps
+    if steps is None:
+        return f"{plan.duration.warmup_ratio:.0%} warm-up"
+    return f"{steps} steps of warm-up" if steps else "no warm-up"
+
+
+def _model(plan: Plan) -> Iterator[str]:
+    spec, parameters = plan.spec, plan.parameters
+    yield f"weights   {spec.model.path}, {spec.training.precision}"
+    if spec.model.trust_remote_code:
+        yield "code      Python shipped with the model will run (model.trust_remote_code)"
+    if plan.lora is not None and plan.lora.num_modules is not None:
+        yield (
+            f"adapters  rank {plan.lora.rank}, alpha {plan.lora.alpha:g}, "
+            f"on {plan.lora.num_modules} modules"
+        )
+    if parameters is not None:
+        share = 100 * parameters.trainable / parameters.total
+        yield f"trained   {parameters.trainable:,} of {parameters.total:,} parameters ({share:.2f} %)"
+
+
+def _memory(plan: Plan) -> Iterator[str]:
+    memory: Memory | None = plan.memory
+    if memory is None:
+        return
+    parts = [
+        ("weights", memory.weights),
+        ("gradients", memory.gradients),
+        ("optimizer", memory.optimizer),
+        ("activations", memory.activations),
+        ("other", memory.other),
+    ]
+    yield f"about {memory.total / GIB:.1f} GiB a process, at full sample length"
+    yield ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts)
+    if memory.host_optimizer:
+        yield f"{memory.host_optimizer / GIB:.1f} GiB of optimizer state on the host"
+    yield f"{memory.checkpoint / GIB:.2f} GiB a checkpoint, {memory.final / GIB:.2f} GiB final weights"
+
+
+def _derived(plan: Plan) -> Iterator[str]:
+    for item in plan.derived:
+        value = item.value
+        shown = ", ".join(value) if isinstance(value, tuple) else f"{value}"
+        yield f"{'.'.join(map(str, item.path))} = {shown}   ({item.reason})"

@@ -1,0 +1,213 @@
+"""Making the plan."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any
+
+from ..diagnostics import SpecPath
+from ..facts import Facts
+from ..rules.data import total_rows
+from ..rules.method import targeted
+from ..spec import Lora, Spec
+from ..structure import unstructure
+from .deepspeed import deepspeed_config
+from .memory import estimate
+from .model import Batch, Derived, Duration, LoraPlan, Parameters, Plan
+
+BYTES_PER_TOKEN = 4
+"""Rough length of a token of English text with its JSON around it; only for the forecast."""
+
+
+def make_plan(spec: Spec, facts: Facts, *, spec_name: str) -> Plan:
+    """Decide everything the spec leaves open. `spec` has no errors."""
+    derived: list[Derived] = []
+    batch = _batch(spec, derived)
+    duration = _duration(spec, facts, batch, derived)
+    lora = _lora(spec, facts, derived)
+    parameters = _parameters(spec, facts)
+    _defaults(spec, derived)
+    return Plan(
+        spec=spec,
+        spec_name=spec_name,
+        spec_sha256=_digest(unstructure(spec)),
+        facts=facts,
+        batch=batch,
+        duration=duration,
+        lora=lora,
+        parameters=parameters,
+        memory=estimate(spec, facts, batch, parameters),
+        deepspeed=deepspeed_config(spec, batch),
+        derived=tuple(derived),
+        fingerprint=_fingerprint(spec, facts, batch, duration),
+        unknown=_unknown(facts, duration),
+    )
+
+
+def _batch(spec: Spec, derived: list[Derived]) -> Batch:
+    total, micro, steps = (
+        spec.batch.global_size,
+        spec.batch.micro_size,
+        spec.batch.accumulation_steps,
+    )
+    processes = spec.launch.processes
+    if micro is not None and steps is not None:
+        total = micro * steps * processes
+        reason = f"{micro} x {steps} x {processes}"
+        _add(derived, spec.batch.global_size, ("batch", "global_size"), total, reason)
+    elif micro is not None and total is not None:
+        steps = total // (micro * processes)
+        reason = f"{total} / ({micro} x {processes})"
+        _add(derived, None, ("batch", "accumulation_steps"), steps, reason)
+    elif steps is not None and total is not None:
+        micro = total // (steps * processes)
+        reason = f"{total} / ({steps} x {processes})"
+        _add(derived, None, ("batch", "micro_size"), micro, reason)
+    if total is None or micro is None or steps is None:
+        raise ValueError("the batch is not determined: rule R810 was not asked")
+    eval_micro = spec.evaluation.micro_size or micro
+    _add(
+        derived,
+        spec.evaluation.micro_size,
+        ("evaluation", "micro_size"),
+        eval_micro,
+        "batch.micro_size",
+    )
+    return Batch(total, micro, steps, processes, eval_micro)
+
+
+def _duration(spec: Spec, facts: Facts, batch: Batch, derived: list[Derived]) -> Duration:
+    training, data = spec.training, spec.data
+    read = total_rows(facts) if data.too_long != "drop" else None
+    num_eval = _num_eval(spec, facts, read)
+    rows = None if read is None or num_eval is None else read - _held_out(spec, num_eval)
+    epochs = training.epochs if training.epochs is not None else 1.0
+    if training.epochs is None and training.steps is None:
+        _add(derived, None, ("training", "epochs"), 1.0, "neither epochs nor steps is given")
+    steps = training.steps
+    if steps is None and rows is not None:
+        steps = math.ceil(epochs * rows / batch.total)
+        reason = f"{epochs:g} epochs x {rows} rows / {batch.total}, rounded up"
+        _add(derived, None, ("training", "steps"), steps, reason)
+    return Duration(
+        num_rows=rows,
+        num_eval=num_eval,
+        num_steps=steps,
+        num_epochs=epochs,
+        warmup_steps=_warmup(spec, steps, derived),
+        warmup_ratio=training.warmup_ratio or 0.0,
+        num_tokens=_tokens(facts),
+    )
+
+
+def _warmup(spec: Spec, steps: int | None, derived: list[Derived]) -> int | None:
+    given, ratio = spec.training.warmup_steps, spec.training.warmup_ratio
+    if given is not None or not ratio:
+        return given or 0
+    if steps is None:
+        return None
+    warmup = math.ceil(ratio * steps)
+    _add(
+        derived,
+        None,
+        ("training", "warmup_steps"),
+        warmup,
+        f"{ratio:g} x {steps} steps, rounded up",
+    )
+    return warmup
+
+
+def _num_eval(spec: Spec, facts: Facts, read: int | None) -> int | None:
+    """Rows to evaluate on, from sources of their own or held out."""
+    if spec.data.eval_sources:
+        counts = [fact.num_rows for fact in facts.eval_data]
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
+    rows = spec.data.eval_rows
+    if isinstance(rows, int):
+        return rows
+    return None if read is None else max(1, round(rows * read))
+
+
+def _held_out(spec: Spec, num_eval: int) -> int:
+    return 0 if spec.data.eval_sources else num_eval
+
+
+def _tokens(facts: Facts) -> int | None:
+    if any(fact.num_rows is None for fact in facts.data):
+        return None
+    return sum(fact.num_bytes for fact in facts.data) // BYTES_PER_TOKEN
+
+
+def _lora(spec: Spec, facts: Facts, derived: list[Derived]) -> LoraPlan | None:
+    method = spec.method
+    if not isinstance(method, Lora):
+        return None
+    alpha = method.alpha if method.alpha is not None else 2.0 * method.rank
+    _add(derived, method.alpha, ("method", "alpha"), alpha, f"2 x rank {method.rank}")
+    if not facts.model.known:
+        return LoraPlan(method.rank, alpha, method.dropout, method.targets, None)
+    modules = targeted(method, facts.model.linear_modules())
+    names = tuple(sorted({name.rsplit(".", 1)[-1] for name in modules}))
+    if method.targets == "all-linear":
+        reason = f"all-linear: {len(modules)} modules of the model"
+        derived.append(Derived(("method", "targets"), names, reason))
+        return LoraPlan(method.rank, alpha, method.dropout, names, len(modules))
+    return LoraPlan(method.rank, alpha, method.dropout, method.targets, len(modules))
+
+
+def _parameters(spec: Spec, facts: Facts) -> Parameters | None:
+    total = facts.model.parameter_count()
+    if total is None:
+        return None
+    method = spec.method
+    if not isinstance(method, Lora):
+        return Parameters(total, total)
+    modules = targeted(method, facts.model.linear_modules()).values()
+    added = sum(method.rank * sum(tensor.shape) for tensor in modules)
+    return Parameters(total + added, added)
+
+
+def _defaults(spec: Spec, derived: list[Derived]) -> None:
+    _add(derived, spec.tokenizer.path, ("tokenizer", "path"), spec.model.path, "model.path")
+    merged = f"{spec.run.output_dir.rstrip('/')}/merged"
+    _add(
+        derived, spec.export.output_dir, ("export", "output_dir"), merged, "beside the run's files"
+    )
+
+
+def _add(derived: list[Derived], given: Any, path: SpecPath, value: Any, reason: str) -> None:
+    if given is None:
+        derived.append(Derived(path, value, reason))
+
+
+def _fingerprint(spec: Spec, facts: Facts, batch: Batch, duration: Duration) -> str:
+    """Digest what decides the numbers of the training: not where it is written, shown or exported."""
+    data = unstructure(spec)
+    for section in ("run", "checkpoints", "logging", "generation", "export", "launch"):
+        data.pop(section, None)
+    basis = {
+        "spec": data,
+        "batch": [batch.total, batch.micro, batch.accumulation, batch.processes],
+        "steps": duration.num_steps,
+        "data": [fact.sha256 or fact.num_bytes for fact in (*facts.data, *facts.eval_data)],
+        "template": facts.template_text,
+    }
+    return _digest(basis)
+
+
+def _digest(data: Any) -> str:
+    """Digest plain data: the order of keys and the layout of the file do not count."""
+    text = json.dumps(data, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _unknown(facts: Facts, duration: Duration) -> tuple[str, ...]:
+    words = []
+    if not facts.model.known:
+        words.append("the model is not on this machine: its modules, size and memory are unknown")
+    if duration.num_steps is None:
+        words.append("the number of steps: it follows from the rows left after preparation")
+    return tuple(words)

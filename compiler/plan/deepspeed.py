@@ -1,0 +1,49 @@
+"""The DeepSpeed configuration: concrete numbers, what is off is absent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..spec import Spec
+from .model import Batch
+
+NEVER = 1_000_000_000
+"""DeepSpeed prints timings each so many steps; our own progress is enough."""
+
+
+def deepspeed_config(spec: Spec, batch: Batch) -> dict[str, Any]:
+    """Return the content of `deepspeed.json`; nothing in it is `"auto"`."""
+    config: dict[str, Any] = {
+        "train_batch_size": batch.total,
+        "train_micro_batch_size_per_gpu": batch.micro,
+        "gradient_accumulation_steps": batch.accumulation,
+        "gradient_clipping": float(spec.training.max_grad_norm),
+    }
+    if spec.training.precision != "fp32":
+        config[spec.training.precision] = {"enabled": True}
+    config["zero_optimization"] = _zero(spec)
+    # Our optimizer is torch's AdamW, or DeepSpeed's CPU Adam when offloaded; neither comes from this file.
+    config["zero_allow_untested_optimizer"] = True
+    config["steps_per_print"] = NEVER
+    return config
+
+
+def _zero(spec: Spec) -> dict[str, Any]:
+    chosen = spec.deepspeed
+    zero: dict[str, Any] = {"stage": chosen.zero_stage}
+    if chosen.zero_stage == 0:
+        return zero
+    zero["reduce_bucket_size"] = chosen.reduce_bucket_size
+    zero["contiguous_gradients"] = True
+    zero["overlap_comm"] = spec.launch.device == "gpu"
+    if chosen.zero_stage < 3:
+        zero["allgather_bucket_size"] = chosen.allgather_bucket_size
+    else:
+        zero["stage3_prefetch_bucket_size"] = chosen.prefetch_bucket_size
+        zero["stage3_param_persistence_threshold"] = chosen.persistence_threshold
+        zero["stage3_max_live_parameters"] = chosen.max_live_parameters
+        zero["stage3_max_reuse_distance"] = chosen.max_reuse_distance
+        zero["stage3_gather_16bit_weights_on_model_save"] = True
+    if chosen.offload_optimizer == "cpu":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": spec.launch.device == "gpu"}
+    return zero

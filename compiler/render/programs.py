@@ -1,0 +1,323 @@
+"""The programs: which calls with which arguments. The templates only lay them out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from attrs import frozen
+
+from ..plan import Plan
+from ..spec import AlpacaSource, FileTemplate, Source
+from ..version import VERSION
+from .environment import render
+from .literals import python_literal
+
+DEFAULTS: dict[str, str] = {
+    "instruction": "instruction",
+    "input": "input",
+    "output": "output",
+    "system": "system",
+    "history": "history",
+    "messages": "messages",
+    "role": "role",
+    "content": "content",
+}
+
+
+@frozen
+class Arg:
+    """One keyword argument: its name, its Python text, and the arithmetic behind it."""
+
+    name: str
+    text: str
+    reason: str = ""
+
+
+@frozen
+class Call:
+    """One call with its arguments; a positional first argument has no name."""
+
+    function: str
+    args: tuple[Arg, ...]
+
+
+class Places:
+    """Paths of the spec as Python text, relative to the run folder so that a checkout can move."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Resolve both folders: `..` is followed by the file system, not by the text."""
+        self.base = Path(os.path.realpath(plan.facts.base))
+        self.run_dir = Path(os.path.realpath(plan.facts.output.path))
+
+    def text(self, path: str) -> str:
+        """Return the Python text of a path of the spec."""
+        if os.path.isabs(path):
+            return f"Path({python_literal(path)})"
+        relative = os.path.relpath(self.base / path, self.run_dir)
+        return f"RUN_DIR / {python_literal(relative)}"
+
+
+def render_programs(plan: Plan) -> dict[str, str]:
+    """Return `train.py`, `chat.py` and `export.py`."""
+    places = Places(plan)
+    head = {
+        "version": VERSION,
+        "spec_name": plan.spec_name,
+        "name": plan.spec.run.name,
+        "uses_path": any(os.path.isabs(path) for path in _paths(plan)),
+    }
+    return {
+        "train.py": render("programs/train.py.jinja", **head, **_train(plan, places)),
+        "chat.py": render("programs/chat.py.jinja", **head, **_chat(plan, places)),
+        "export.py": render("programs/export.py.jinja", **head, **_export(plan, places)),
+    }
+
+
+def render_fetch(source: str, *, local: bool, dtype: str, revision: str | None) -> str:
+    """Return `fetch.py`, which writes the model at `source` to a folder given when it runs."""
+    text = f"Path({python_literal(source)})" if local else python_literal(source)
+    args = [Arg("", text), Arg("dtype", python_literal(dtype))]
+    if revision is not None:
+        args.append(Arg("revision", python_literal(revision)))
+    return render("programs/fetch.py.jinja", version=VERSION, args=args, local=local)
+
+
+def _paths(plan: Plan) -> Iterator[str]:
+    spec = plan.spec
+    yield spec.model.path
+    yield from (p for p in (spec.tokenizer.path, spec.model.cache_dir, spec.export.output_dir) if p)
+    yield from (source.path for source in (*spec.data.sources, *spec.data.eval_sources))
+    if isinstance(spec.template, FileTemplate):
+        yield spec.template.path
+
+
+def _train(plan: Plan, places: Places) -> dict[str, object]:
+    spec = plan.spec
+    return {
+        "method": spec.method.type,
+        "objective": "Sft",
+        "fingerprint": plan.fingerprint,
+        "seed": spec.training.seed,
+        "device": spec.launch.device,
+        "tokenizer": _tokenizer_args(plan, places),
+        "sources": [_source(source, places) for source in spec.data.sources],
+        "eval_sources": [_source(source, places) for source in spec.data.eval_sources],
+        "tokenize": _tokenize_args(plan),
+        "eval_rows": spec.data.eval_rows if not spec.data.eval_sources else 0,
+        "model": _model_args(plan, places),
+        "adapt": _adapt(plan),
+        "fit": _fit_args(plan),
+        "optimizer": _optimizer_args(plan),
+    }
+
+
+def _hub_args(plan: Plan, places: Places) -> list[Arg]:
+    model = plan.spec.model
+    args = []
+    if model.revision is not None:
+        args.append(Arg("revision", python_literal(model.revision)))
+    if model.cache_dir is not None:
+        args.append(Arg("cache_dir", places.text(model.cache_dir)))
+    if model.token_env is not None:
+        args.append(Arg("token_env", python_literal(model.token_env), "the name, not the token"))
+    if model.trust_remote_code:
+        args.append(Arg("trust_remote_code", "True", "code shipped with the model runs"))
+    return args
+
+
+def _model_place(plan: Plan, places: Places, path: str, is_hub: bool) -> Arg:
+    return Arg("", python_literal(path) if is_hub else places.text(path))
+
+
+def _tokenizer_args(plan: Plan, places: Places) -> list[Arg]:
+    spec = plan.spec
+    path = spec.tokenizer.path or spec.model.path
+    args = [_model_place(plan, places, path, plan.facts.tokenizer.state == "hub")]
+    if isinstance(spec.template, FileTemplate):
+        args.append(Arg("chat_template", places.text(spec.template.path)))
+    return args + _hub_args(plan, places)
+
+
+def _model_args(plan: Plan, places: Places) -> list[Arg]:
+    spec = plan.spec
+    args = [
+        _model_place(plan, places, spec.model.path, plan.facts.model.state == "hub"),
+        Arg("dtype", python_literal(spec.training.precision)),
+    ]
+    if spec.model.attention != "auto":
+        args.append(Arg("attention", python_literal(spec.model.attention)))
+    return args + _hub_args(plan, places)
+
+
+def _source(source: Source, places: Places) -> Call:
+    name = source.name or source.path.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    args = [Arg("path", places.text(source.path)), Arg("name", python_literal(name))]
+    if source.limit is not None:
+        args.append(Arg("limit", python_literal(source.limit)))
+    columns = (
+        ("instruction", "input", "output", "system", "history")
+        if isinstance(source, AlpacaSource)
+        else ("messages", "role", "content")
+    )
+    for column in columns:
+        value = getattr(source, column)
+        if value != DEFAULTS[column]:
+            args.append(Arg(column, python_literal(value)))
+    kind = "Alpaca" if isinstance(source, AlpacaSource) else "Messages"
+    return Call(f"data.{kind}", tuple(args))
+
+
+def _tokenize_args(plan: Plan) -> list[Arg]:
+    spec = plan.spec
+    return [
+        Arg("tokenizer", "tokenizer"),
+        Arg("loss_on", python_literal(spec.objective.loss_on)),
+        Arg("max_length", python_literal(spec.data.max_length)),
+        Arg("too_long", python_literal(spec.data.too_long)),
+    ]
+
+
+def _adapt(plan: Plan) -> Call | None:
+    checkpointing = plan.spec.training.gradient_checkpointing
+    extra = [Arg("gradient_checkpointing", "True")] if checkpointing else []
+    if plan.lora is None:
+        return Call("models.train_all", (Arg("", "model"), *extra))
+    lora = plan.lora
+    args = [
+        Arg("", "model"),
+        Arg("rank", python_literal(lora.rank)),
+        Arg("alpha", python_literal(lora.alpha), f"update scaled by {lora.alpha / lora.rank:g}"),
+        Arg("dropout", python_literal(lora.dropout)),
+        Arg("targets", _targets(lora.targets), _modules(lora.num_modules)),
+    ]
+    return Call("models.add_lora", (*args, *extra))
+
+
+def _targets(targets: tuple[str, ...] | str) -> str:
+    if isinstance(targets, str):
+        return python_literal(targets)
+    lines = "".join(f"\n                {python_literal(name)}," for name in targets)
+    return f"[{lines}\n            ]"
+
+
+def _modules(count: int | None) -> str:
+    return "" if count is None else f"{count} modules"
+
+
+def _optimizer_args(plan: Plan) -> list[Arg]:
+    spec = plan.spec
+    return [
+        Arg("learning_rate", python_literal(float(spec.training.learning_rate))),
+        Arg("beta1", python_literal(float(spec.optimizer.beta1))),
+        Arg("beta2", python_literal(float(spec.optimizer.beta2))),
+        Arg("epsilon", python_literal(float(spec.optimizer.epsilon))),
+        Arg("weight_decay", python_literal(float(spec.optimizer.weight_decay))),
+    ]
+
+
+def _fit_args(plan: Plan) -> dict[str, list[Arg]]:
+    spec, batch = plan.spec, plan.batch
+    reasons = {".".join(map(str, item.path)): item.reason for item in plan.derived}
+    after: list[Arg] = [
+        *_warmup_args(plan, reasons),
+        Arg("max_grad_norm", python_literal(float(spec.training.max_grad_norm))),
+        Arg("shuffle", python_literal(spec.data.shuffle)),
+    ]
+    if spec.evaluation.every_steps:
+        after.append(Arg("eval_every", python_literal(spec.evaluation.every_steps)))
+    after += [
+        Arg("save_every", python_literal(spec.checkpoints.every_steps)),
+        Arg("keep_checkpoints", python_literal(spec.checkpoints.keep)),
+        Arg("log_every", python_literal(spec.logging.every_steps)),
+        Arg("plot", python_literal(spec.logging.plot)),
+        Arg("fingerprint", "FINGERPRINT"),
+        Arg("name", python_literal(spec.run.name)),
+    ]
+    return {
+        "before": [
+            *_length_args(plan, reasons),
+            Arg(
+                "micro_batch_size",
+                python_literal(batch.micro),
+                reasons.get("batch.micro_size", ""),
+            ),
+            Arg(
+                "accumulation_steps",
+                python_literal(batch.accumulation),
+                reasons.get("batch.accumulation_steps", ""),
+            ),
+            Arg("eval_micro_batch_size", python_literal(batch.eval_micro)),
+        ],
+        "after": [Arg("schedule", python_literal(spec.training.schedule)), *after],
+    }
+
+
+def _length_args(plan: Plan, reasons: dict[str, str]) -> list[Arg]:
+    duration = plan.duration
+    args = []
+    if duration.num_rows is not None:
+        args.append(Arg("num_rows", python_literal(duration.num_rows)))
+    if duration.num_steps is not None:
+        reason = reasons.get("training.steps", "")
+        args.append(Arg("num_steps", python_literal(duration.num_steps), reason))
+    else:
+        args.append(Arg("num_epochs", python_literal(float(duration.num_epochs))))
+    return args
+
+
+def _warmup_args(plan: Plan, reasons: dict[str, str]) -> list[Arg]:
+    duration = plan.duration
+    if duration.warmup_steps is None:
+        return [Arg("warmup_ratio", python_literal(float(duration.warmup_ratio)))]
+    if duration.warmup_steps == 0:
+        return []
+    reason = reasons.get("training.warmup_steps", "")
+    return [Arg("warmup_steps", python_literal(duration.warmup_steps), reason)]
+
+
+def _merged(plan: Plan, places: Places) -> str:
+    given = plan.spec.export.output_dir
+    return 'RUN_DIR / "merged"' if given is None else places.text(given)
+
+
+def _chat(plan: Plan, places: Places) -> dict[str, object]:
+    spec, generation = plan.spec, plan.spec.generation
+    args = [
+        Arg(
+            "base",
+            _model_place(plan, places, spec.model.path, plan.facts.model.state == "hub").text,
+        ),
+        Arg("method", python_literal(spec.method.type)),
+        Arg("trained", 'RUN_DIR / "final"'),
+        Arg("merged", _merged(plan, places)),
+        Arg("checkpoints", 'RUN_DIR / "checkpoints"'),
+        Arg("device", python_literal(spec.launch.device)),
+        Arg("max_new_tokens", python_literal(generation.max_new_tokens)),
+        Arg("temperature", python_literal(float(generation.temperature))),
+        Arg("top_p", python_literal(float(generation.top_p))),
+        Arg("repetition_penalty", python_literal(float(generation.repetition_penalty))),
+    ]
+    if generation.system is not None:
+        args.append(Arg("system", python_literal(generation.system)))
+    return {
+        "tokenizer": _tokenizer_args(plan, places),
+        "args": [*args, *_hub_args(plan, places)],
+    }
+
+
+def _export(plan: Plan, places: Places) -> dict[str, object]:
+    spec = plan.spec
+    args = [
+        Arg(
+            "base",
+            _model_place(plan, places, spec.model.path, plan.facts.model.state == "hub").text,
+        ),
+        Arg("method", python_literal(spec.method.type)),
+        Arg("trained", 'RUN_DIR / "final"'),
+        Arg("output", _merged(plan, places)),
+        Arg("dtype", python_literal(spec.export.dtype)),
+        Arg("max_shard_gib", python_literal(float(spec.export.max_shard_gib))),
+    ]
+    return {"args": [*args, *_hub_args(plan, places)]}

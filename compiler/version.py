@@ -1,0 +1,3 @@
+"""The version of tunec."""
+
+VERSION = "0.1.0"

@@ -1,0 +1,156 @@
+"""Merge an adapter into its base, or cast fully trained weights; then prove that what was written is what was trained."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ..errors import ExitCode, UserError
+from ..models.load import DTYPES, Dtype, load_causal_lm
+from ..models.variants import Method, display, load_tokenizer_of, load_trained
+from ..session import program
+from ..storage import disk_errors, gib, staging_directory
+
+PROBE = "The quick brown fox jumps over the lazy dog. 1 + 1 = 2."
+TOLERANCE: dict[Dtype, float] = {"fp32": 1e-3, "bf16": 0.5, "fp16": 0.1}
+"""Largest accepted difference of logits between the trained and the written model, by number format."""
+
+
+def export(
+    *,
+    base: Path | str,
+    method: Method,
+    trained: Path,
+    output: Path,
+    dtype: Literal["same", "fp32", "bf16", "fp16"],
+    max_shard_gib: float,
+    revision: str | None = None,
+    cache_dir: Path | None = None,
+    token_env: str | None = None,
+    trust_remote_code: bool = False,
+) -> None:
+    """Write the merged model to `output`: safetensors, configuration, tokenizer, chat template.
+
+    The merge is done in fp32 and rounded once. The written model is read back and its logits are compared with
+    those of the trained one, and with the base model's, which must differ.
+
+    Raises:
+        UserError: (as one line) nothing was trained, `output` exists, the disk is full, or the comparison fails.
+    """
+    with program():
+        options = _options()
+        target = output if options.output is None else Path(options.output).absolute()
+        chosen: Dtype = _stored_dtype(base) if dtype == "same" else dtype
+        _check_target(target, trained, overwrite=options.overwrite)
+        hub: dict[str, Any] = {
+            "revision": revision,
+            "cache_dir": cache_dir,
+            "token_env": token_env,
+            "trust_remote_code": trust_remote_code,
+        }
+        print("loading the trained model", flush=True)
+        model = load_trained(trained, base=base, method=method, dtype="fp32", **hub).eval()
+        tokenizer = load_tokenizer_of(trained)
+        probe = tokenizer(PROBE, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        expected = _logits(model, probe)
+        untrained = None
+        if method == "lora":
+            with model.disable_adapter():
+                untrained = _logits(model, probe)
+            model = model.merge_and_unload()
+        staging = staging_directory(target)
+        try:
+            with disk_errors("the merged model", target.parent, needed=_size(model, chosen)):
+                model.to(DTYPES[chosen]).save_pretrained(
+                    str(staging), max_shard_size=int(max_shard_gib * 2**30)
+                )
+                tokenizer.save_pretrained(str(staging))
+            del model
+            _compare(staging, probe, expected, untrained, chosen)
+            if target.exists():
+                shutil.rmtree(target)
+            os.replace(staging, target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        size = sum(file.stat().st_size for file in target.iterdir())
+        print(f"wrote {display(target)} ({gib(size)}, {chosen})", flush=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="tunec export SPEC",
+        description="Write the trained model as one folder of safetensors.",
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="folder to write (default: export.output_dir)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    return parser.parse_args()
+
+
+def _check_target(target: Path, trained: Path, *, overwrite: bool) -> None:
+    if target.exists() and not overwrite:
+        raise UserError(
+            f"{display(target)} exists already",
+            help="replace it with --overwrite, or name another folder with --output",
+            code=ExitCode.CONFLICT,
+        )
+    if target.exists() and not (target / "config.json").is_file():
+        raise UserError(
+            f"{display(target)} is no model folder, so it is not replaced", code=ExitCode.CONFLICT
+        )
+    if os.path.realpath(target) == os.path.realpath(trained):
+        raise UserError(
+            "the merged model cannot take the place of the trained weights", code=ExitCode.CONFLICT
+        )
+
+
+def _stored_dtype(base: Path | str) -> Dtype:
+    """Return the format the base model's configuration names; fp32 where it names none."""
+    names: dict[str, Dtype] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+    try:
+        config = json.loads((Path(base) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "bf16" if isinstance(base, str) else "fp32"
+    return names.get(str(config.get("dtype") or config.get("torch_dtype")), "fp32")
+
+
+@torch.no_grad()
+def _logits(model: Any, probe: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = model(input_ids=probe, use_cache=False).logits
+    return logits.float()
+
+
+def _size(model: Any, dtype: Dtype) -> int:
+    width = torch.finfo(DTYPES[dtype]).bits // 8
+    return width * sum(int(parameter.numel()) for parameter in model.parameters())
+
+
+def _compare(
+    folder: Path,
+    probe: torch.Tensor,
+    expected: torch.Tensor,
+    untrained: torch.Tensor | None,
+    dtype: Dtype,
+) -> None:
+    written = _logits(load_causal_lm(folder, dtype="fp32").eval(), probe)
+    difference = float((written - expected).abs().max())
+    print(f"largest difference of logits to the trained model: {difference:.1e}", flush=True)
+    if not difference <= TOLERANCE[dtype]:
+        raise UserError(
+            f"the written model differs from the trained one by {difference:.2g} in its logits",
+            help="nothing was kept; this is a fault of tunec or of a library",
+            code=ExitCode.INTERNAL,
+        )
+    if untrained is not None and torch.equal(written, untrained):
+        raise UserError(
+            "the written model answers exactly as the base model: the adapter changes nothing",
+            help="was it trained at all? see metrics.jsonl",
+            code=ExitCode.CHECKPOINT,
+        )

@@ -1,0 +1,295 @@
+"""Chat: a conversation on a terminal, streamed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from threading import Thread
+from typing import Any, Literal
+
+from ..errors import ExitCode, UserError
+from ..models.load import Dtype, load_causal_lm, load_tokenizer
+from ..models.variants import Method, display, load_trained
+from ..session import program
+
+Variant = Literal["base", "trained", "merged"]
+HELP = "/clear forgets the conversation, /exit (or Ctrl-D) ends it, Ctrl-C stops an answer"
+
+
+def chat(
+    *,
+    base: Path | str,
+    method: Method,
+    trained: Path,
+    merged: Path,
+    checkpoints: Path,
+    device: Literal["cpu", "gpu"],
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    repetition_penalty: float,
+    system: str | None = None,
+    revision: str | None = None,
+    cache_dir: Path | None = None,
+    token_env: str | None = None,
+    trust_remote_code: bool = False,
+) -> None:
+    """Answer the prompts of the command line, or talk on the terminal.
+
+    `temperature` 0 always takes the likeliest token. Errors are one line and an exit code.
+    """
+    with program():
+        options = _options(method)
+        hub: dict[str, Any] = {
+            "revision": revision,
+            "cache_dir": cache_dir,
+            "token_env": token_env,
+            "trust_remote_code": trust_remote_code,
+        }
+        source = (
+            trained
+            if options.checkpoint is None
+            else _checkpoint(checkpoints, options.checkpoint, method)
+        )
+        variant = options.model or _default_variant(source)
+        dtype: Dtype = "fp32" if device == "cpu" else "bf16"
+        model = _load(
+            variant, base=base, method=method, source=source, merged=merged, dtype=dtype, hub=hub
+        )
+        folder = {"base": base, "trained": source, "merged": merged}[variant]
+        tokenizer = load_tokenizer(folder, **(hub if variant == "base" else {}))
+        talk = Conversation(
+            model.to("cuda" if device == "gpu" else "cpu").eval(),
+            tokenizer,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature if options.temperature is None else options.temperature,
+            top_p=top_p,
+            repetition_penalty=repetition_penalty,
+            system=options.system or system,
+        )
+        if options.prompt:
+            _answer_prompts(talk, options.prompt)
+        else:
+            _converse(talk, f"{variant} model, {_shown(folder)}")
+
+
+class Conversation:
+    """A model, its tokenizer, and what was said so far."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        top_p: float,
+        repetition_penalty: float,
+        system: str | None,
+    ) -> None:
+        """Start an empty conversation."""
+        self.model = model
+        self.tokenizer = tokenizer
+        self.system = system
+        self.sampling: dict[str, Any] = {
+            "max_new_tokens": max_new_tokens,
+            "do_sample": temperature > 0,
+        }
+        if temperature > 0:
+            self.sampling.update(temperature=temperature, top_p=top_p)
+        if repetition_penalty != 1.0:
+            self.sampling["repetition_penalty"] = repetition_penalty
+        self.messages: list[dict[str, str]] = []
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was said."""
+        self.messages = [{"role": "system", "content": self.system}] if self.system else []
+
+    def ask(self, text: str) -> Iterator[str]:
+        """Yield the answer to `text` piece by piece as it is made, and remember it."""
+        from transformers import TextIteratorStreamer
+
+        self.messages.append({"role": "user", "content": text})
+        inputs = self.tokenizer.apply_chat_template(
+            self.messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        ).to(self.model.device)
+        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        stop = _Stop()
+        faults: list[BaseException] = []
+        worker = Thread(target=self._generate, args=(inputs, streamer, stop, faults), daemon=True)
+        worker.start()
+        answer = ""
+        try:
+            for piece in streamer:
+                answer += piece
+                yield piece
+        finally:
+            # The caller may leave early (Ctrl-C): the model stops at its next token.
+            stop.wanted = True
+            worker.join()
+            self.messages.append({"role": "assistant", "content": answer})
+        if faults:
+            raise UserError(f"the model could not answer: {faults[0]}", code=ExitCode.INTERNAL)
+
+    def _generate(
+        self, inputs: Any, streamer: Any, stop: _Stop, faults: list[BaseException]
+    ) -> None:
+        try:
+            self.model.generate(
+                **inputs,
+                streamer=streamer,
+                pad_token_id=self.tokenizer.pad_token_id,
+                eos_token_id=self.tokenizer.eos_token_id,
+                stopping_criteria=[stop],
+                **self.sampling,
+            )
+        except Exception as fault:
+            faults.append(fault)
+            streamer.end()
+
+
+class _Stop:
+    """A stopping criterion that another thread sets."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        import torch
+
+        return torch.full(
+            (input_ids.shape[0],), self.wanted, device=input_ids.device, dtype=torch.bool
+        )
+
+
+def _options(method: Method) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="tunec chat SPEC", description="Talk to the model of a run.", epilog=HELP
+    )
+    trained = ["adapter", "trained"] if method == "lora" else ["trained"]
+    parser.add_argument(
+        "--model",
+        choices=["base", *trained, "merged"],
+        help="base: before training; adapter or trained: after; merged: what `tunec export` wrote "
+        "(default: trained, or base when nothing was trained yet)",
+    )
+    parser.add_argument(
+        "--checkpoint", type=int, metavar="STEP", help="the adapter of this checkpoint"
+    )
+    parser.add_argument(
+        "--prompt",
+        action="append",
+        metavar="TEXT",
+        help="answer this and end; may be given several times",
+    )
+    parser.add_argument(
+        "--system", metavar="TEXT", help="system prompt (default: generation.system)"
+    )
+    parser.add_argument("--temperature", type=float, help="0 always takes the likeliest token")
+    options = parser.parse_args()
+    if options.model == "adapter":
+        options.model = "trained"
+    return options
+
+
+def _default_variant(trained: Path) -> Variant:
+    if trained.is_dir():
+        return "trained"
+    print("nothing was trained yet: this is the base model", file=sys.stderr)
+    return "base"
+
+
+def _checkpoint(checkpoints: Path, step: int, method: Method) -> Path:
+    folder = checkpoints / f"step-{step}" / "adapter"
+    if method != "lora" or not folder.is_dir():
+        steps = sorted(int(path.name[5:]) for path in checkpoints.glob("step-*"))
+        there = ", ".join(map(str, steps)) or "none"
+        raise UserError(
+            f"there is no adapter of step {step}",
+            help=f"steps with a checkpoint: {there}; only LoRA runs keep weights to talk to there",
+            code=ExitCode.CONFLICT,
+        )
+    return folder
+
+
+def _load(
+    variant: Variant,
+    *,
+    base: Path | str,
+    method: Method,
+    source: Path,
+    merged: Path,
+    dtype: Dtype,
+    hub: dict[str, Any],
+) -> Any:
+    if variant == "base":
+        return load_causal_lm(base, dtype=dtype, **hub)
+    if variant == "trained":
+        return load_trained(source, base=base, method=method, dtype=dtype, **hub)
+    if not merged.is_dir():
+        raise UserError(
+            f"there is no merged model at {display(merged)}",
+            help="write one with `tunec export SPEC`",
+            code=ExitCode.CONFLICT,
+        )
+    return load_causal_lm(merged, dtype=dtype)
+
+
+def _answer_prompts(talk: Conversation, prompts: Sequence[str]) -> None:
+    for prompt in prompts:
+        talk.clear()
+        print(f"> {_printable(prompt)}", flush=True)
+        for piece in talk.ask(prompt):
+            print(_printable(piece), end="", flush=True)
+        print("\n" if prompt is not prompts[-1] else "", flush=True)
+
+
+def _converse(talk: Conversation, title: str) -> None:
+    print(f"{title}\n{HELP}", flush=True)
+    _use_history()
+    while True:
+        try:
+            text = input("\n> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+        if text in {"/exit", "/quit"}:
+            return
+        if text == "/clear":
+            talk.clear()
+            print("forgotten")
+        elif text.startswith("/"):
+            print(HELP)
+        elif text:
+            _stream(talk, text)
+
+
+def _stream(talk: Conversation, text: str) -> None:
+    answer = talk.ask(text)
+    try:
+        for piece in answer:
+            print(_printable(piece), end="", flush=True)
+    except KeyboardInterrupt:
+        answer.close()  # type: ignore[attr-defined]
+        print(" ...", end="")
+    print(flush=True)
+
+
+def _use_history() -> None:
+    """Line editing and history, where Python was built with it."""
+    try:
+        import readline  # noqa: F401
+    except ImportError:
+        pass
+
+
+def _printable(text: str) -> str:
+    """Drop control characters: a model must not be able to drive the terminal."""
+    return "".join(c for c in text if c in "\n\t" or (ord(c) >= 32 and not 127 <= ord(c) < 160))
+
+
+def _shown(place: Path | str) -> str:
+    return display(place) if isinstance(place, Path) else place

@@ -1,0 +1,50 @@
+"""The models of a run: as given, trained, merged."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import ExitCode, UserError
+from .load import Dtype, load_causal_lm, load_tokenizer
+
+Method = Literal["lora", "full"]
+
+
+def load_trained(
+    trained: Path, *, base: Path | str, method: Method, dtype: Dtype, **hub: Any
+) -> Any:
+    """Return the trained model: the base with its adapter on top, or the fully trained weights.
+
+    Raises:
+        UserError: nothing was trained yet, or the files are damaged.
+    """
+    if not trained.is_dir():
+        raise UserError(
+            f"there are no trained weights at {display(trained)}",
+            help="train first: `tunec train SPEC`, or name a checkpoint",
+            code=ExitCode.CONFLICT,
+        )
+    if method == "full":
+        return load_causal_lm(trained, dtype=dtype)
+    from peft import PeftModel
+
+    model = load_causal_lm(base, dtype=dtype, **hub)
+    try:
+        return PeftModel.from_pretrained(model, str(trained))
+    except Exception as fault:
+        cause = (str(fault).splitlines() or [type(fault).__name__])[0]
+        raise UserError(
+            f"{display(trained)}: cannot load the adapter: {cause}", code=ExitCode.CHECKPOINT
+        ) from None
+
+
+def load_tokenizer_of(trained: Path) -> Any:
+    """Return the tokenizer saved with the trained weights."""
+    return load_tokenizer(trained)
+
+
+def display(path: Path) -> str:
+    """Return a path the way a person would write it."""
+    return os.path.normpath(path)
