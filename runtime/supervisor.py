@@ -764,6 +764,8 @@ class _Watch:
         for rank in gone:
             if rank.number not in self.lost and self._has_vanished(rank):
                 self.lost[rank.number] = time.time()
+                if status := _zombie_status(rank.pid):
+                    self.ended.setdefault(rank.pid, status)
 
     def _has_vanished(self, rank: _Rank) -> bool:
         # Read again: a rank that ends well removes its file first, perhaps just after it was listed.
@@ -773,7 +775,7 @@ class _Watch:
 
     def _reason_to_stop(self) -> str:
         if self.signals.stop:
-            return _STOPPING
+            return _STOPPING if self.entered() else "stopping"
         if self.lost:
             return (
                 f"rank {min(self.lost)} has ended unexpectedly; the other ranks are asked to save"
@@ -802,6 +804,14 @@ class _Watch:
             self._linger_until = min(self._linger_until, time.monotonic() + _LINGER_S)
         self.timed_out = time.monotonic() >= self._deadline
         return self.timed_out or time.monotonic() >= self._linger_until
+
+
+def _zombie_status(pid: int) -> int:
+    """Return how a process ended that its parent has not waited for yet; 0 when that is not known."""
+    stat = proc_stat(pid)
+    if stat is None or stat[0] != "Z":
+        return 0
+    return os.waitstatus_to_exitcode(int(stat[49]))
 
 
 def _send(rank: _Rank, number: int) -> None:

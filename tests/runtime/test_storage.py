@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -273,7 +274,7 @@ def test_checkpoint_survives_every_failing_call(
         folder = prepare(tmp_path, n)
         with monkeypatch.context() as patch:
             faults = Faults(patch, n, raise_errno(number))
-            code = code_of(lambda where=folder: commit(where, 20))
+            code = code_of(partial(commit, folder, 20))
         failed = faults.count >= n
         assert code == (ExitCode.CHECKPOINT if failed else ExitCode.OK)
         assert not (folder / ".step-20.tmp").exists()

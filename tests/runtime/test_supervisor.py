@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ from tunec.runtime import rank, storage, supervisor
 from tunec.runtime.errors import ExitCode, UserError
 
 DEADLINE_S = 120.0
+SEED = int(os.environ.get("TEST_SEED", "1"))
 HOSTILE = "a b'c\"$HOME `id` ü;&"
 
 # Trains by counting. Files in the run folder stand in for the all-reduce of the stop flag and let a test
@@ -193,8 +195,16 @@ class Run:
     def pid(self, who: str) -> int:
         """Wait for a process of the run to say its pid."""
         path = self.run_dir / who
-        wait_for(lambda: path.exists() and path.read_text(), who)
-        return int(path.read_text())
+        found: list[int] = []
+
+        def read() -> bool:
+            # The rank writes it anew at each step, and it is empty for an instant.
+            text = path.read_text() if path.exists() else ""
+            found.extend([int(text)] if text else [])
+            return bool(found)
+
+        wait_for(read, who)
+        return found[0]
 
     def newest(self) -> storage.Committed | None:
         """Return the newest complete checkpoint, read through."""
@@ -261,7 +271,7 @@ def test_kill_matrix(run: Run, target: str, name: str, moment: str) -> None:
     if moment != "import":
         wait_for((run.run_dir / "pids/rank-1.json").exists, "rank 1")
     os.kill(pid, signal.Signals[f"SIG{name}"])
-    if moment == "import" or target == "supervisor" and name == "KILL":
+    if moment == "import" or (target == "supervisor" and name == "KILL"):
         # Else the ranks might come to life before the signal has had its effect.
         wait_for(lambda: process.poll() is not None, "the end of the supervisor")
     elif name == "KILL":
@@ -404,11 +414,10 @@ def test_result_of_an_earlier_attempt_does_not_count(run: Run) -> None:
 
 def test_interrupt_before_the_start(run: Run, tmp_path: Path) -> None:
     """A signal while an extension is built ends with 130, and the build is gone."""
-    env = {"TORCH_EXTENSIONS_DIR": str(tmp_path / "ext"), "CXX": sys.executable}
     (tmp_path / "ext").mkdir()
     holder = os.open(tmp_path / "ext/.tunec.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(holder, fcntl.LOCK_EX)
-    process = run.start("--extension", "shm_comm", **env)
+    process = run.start("--extension", "shm_comm", TORCH_EXTENSIONS_DIR=str(tmp_path / "ext"))
     assert process.stdout is not None
     assert "waiting for another run" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
@@ -723,6 +732,35 @@ def test_wrong_usage(run: Run, flags: list[str]) -> None:
     """Wrong flags end with 2 and write nothing."""
     assert run.run(*flags)[0] == ExitCode.USAGE
     assert not (run.run_dir / ".lock").exists()
+
+
+@pytest.mark.heavy
+def test_random_kills(run: Run) -> None:
+    """A run that is killed again and again at any instant never loses a checkpoint or hangs."""
+    chance = random.Random(SEED)
+    reached = -1
+    for _ in range(50):
+        process = run.start("--resume")
+        run.pid("at-import-1")
+        # At any instant: the one place where a test must not wait for a condition.
+        time.sleep(chance.random() * 0.5)
+        target = chance.choice(
+            ("supervisor", "who-front", "who-node", "at-import-0", "at-import-1")
+        )
+        name = chance.choice(SIGNALS)
+        pid = process.pid if target == "supervisor" else run.pid(target)
+        os.kill(pid, signal.Signals[f"SIG{name}"])
+        code, output = run.end(process)
+        early = 128 + signal.Signals[f"SIG{name}"]
+        allowed = (ExitCode.RESUMABLE, ExitCode.LOST, early, -signal.SIGKILL)
+        assert code in allowed, f"seed {SEED}, {name} to {target}: {output}"
+        newest = run.newest()
+        step = -1 if newest is None else storage.step_of(newest.path) or 0
+        assert step >= reached, f"seed {SEED}, {name} to {target}: {output}"
+        assert code != ExitCode.RESUMABLE or step > reached, output
+        reached = step
+        run.fresh()
+    assert run.run("--resume", LAST=str(reached + 1))[0] == 0
 
 
 # --- with deepspeed's launcher ----------------------------------------------------------------------
