@@ -117,7 +117,9 @@ def start(*, run_dir: Path, seed: int) -> Iterator[Session]:
     except BaseException as fault:
         _leave(session, _failed(session, fault))
     else:
-        _leave(session, ExitCode.OK if not life.stop_requested() else _stopped_code(run_dir))
+        # Also after a stop: the supervisor takes the run's code from result.json, and a launcher that sees
+        # one process end with another code kills the rest.
+        _leave(session, ExitCode.OK)
 
 
 @contextmanager
@@ -137,7 +139,8 @@ def _failed(session: Session, fault: BaseException) -> int:
     if isinstance(fault, SystemExit):
         return int(fault.code or 0) if isinstance(fault.code, int | None) else 1
     error = fault if isinstance(fault, UserError) else _explain(session, fault)
-    if session.is_main or session.num_ranks > 1:
+    if "TUNEC_SUPERVISOR_PID" not in os.environ:
+        # With a supervisor it is told once, by the supervisor, from the record below.
         print(error.text(), file=sys.stderr, flush=True)
     rank_module.write_result(
         session.run_dir,
@@ -170,13 +173,6 @@ def _explain(session: Session, fault: BaseException) -> UserError:
         help=f"this is a fault of tunec or of a library; the traceback is in {log}",
         code=ExitCode.INTERNAL,
     )
-
-
-def _stopped_code(run_dir: Path) -> int:
-    try:
-        return int(json.loads((run_dir / "result.json").read_text())["exit_code"])
-    except (OSError, KeyError, ValueError):
-        return ExitCode.OK
 
 
 def _leave(session: Session, code: int) -> None:

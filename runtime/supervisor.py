@@ -167,9 +167,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--need-gib", type=_amount, default=0.0, help="free disk space to ask for")
     add("--extension", action="append", default=[], choices=sorted(EXTENSIONS))
     add("--allow-edited", action="store_true", help="run files that were edited by hand")
-    existing = parser.add_mutually_exclusive_group()
     choices = ["refuse", "resume", "overwrite"]
-    existing.add_argument("--on-existing", choices=choices, default="refuse")
+    # What the spec says stands in the script; what a person adds by hand comes after it and wins.
+    add("--on-existing", choices=choices, default="refuse")
+    existing = parser.add_mutually_exclusive_group()
     for choice, text in (
         ("resume", "continue from the newest checkpoint"),
         ("overwrite", "delete what an earlier run wrote and start again"),

@@ -199,7 +199,7 @@ def _checked_checkpoint(session: Session, fingerprint: str) -> Path | None:
             help="resume with the same number of processes",
             code=ExitCode.CONFLICT,
         )
-    session.say(f"resuming from step {meta['step']} of {meta['num_steps']}")
+    session.say(f"resuming from step {meta['step']} of {meta['total_steps']}")
     return path
 
 

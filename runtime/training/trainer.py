@@ -271,7 +271,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
     def _meta(self, step: int) -> dict[str, object]:
         return {
             "step": step,
-            "num_steps": self.num_steps,
+            "total_steps": self.num_steps,
             "num_ranks": self.session.num_ranks,
             "fingerprint": self.fingerprint,
         }

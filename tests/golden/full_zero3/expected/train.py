@@ -1,0 +1,84 @@
+"""Train full.
+
+Compiled by tunec 0.1.0 from spec.toml. Generated, do not edit: change the spec and compile again.
+Start it with ./launch.sh, which runs this file once in each process.
+"""
+
+from pathlib import Path
+
+from tunec.runtime import data, models, objectives, session, training
+
+RUN_DIR = Path(__file__).resolve().parent
+FINGERPRINT = "501fb98f4666ad1679e8db83380af9314138f9143515771039531eb853175634"
+
+
+def main() -> None:
+    """Read the data, load the model, train it, save it."""
+    with session.start(run_dir=RUN_DIR, seed=7) as run:
+        # Text becomes tokens before the processes meet, so that no time-out depends on the data.
+        tokenizer = models.load_tokenizer(
+            RUN_DIR / "../../model",
+        )
+        train = data.tokenize(
+            data.read(
+                [
+                    data.Messages(
+                        path=RUN_DIR / "../../data/chat.jsonl",
+                        name="chat",
+                    ),
+                ]
+            ),
+            tokenizer=tokenizer,
+            loss_on="assistant",
+            max_length=128,
+            too_long="error",
+        )
+
+        # From here on all processes work together.
+        run.connect(
+            deepspeed=RUN_DIR / "deepspeed.json",
+            device="cpu",
+        )
+        model = models.load_causal_lm(
+            RUN_DIR / "../../model",
+            dtype="fp32",
+            attention="eager",
+        )
+        model = models.train_all(
+            model,
+        )
+
+        training.fit(
+            run,
+            model=model,
+            tokenizer=tokenizer,
+            objective=objectives.Sft(),
+            train=train,
+            num_rows=24,
+            num_steps=2,
+            micro_batch_size=2,
+            accumulation_steps=2,
+            eval_micro_batch_size=2,
+            optimizer=training.AdamW(
+                learning_rate=0.001,
+                beta1=0.9,
+                beta2=0.999,
+                epsilon=1e-08,
+                weight_decay=0.1,
+            ),
+            schedule="linear",
+            # 0.4 x 2 steps, rounded up
+            warmup_steps=1,
+            max_grad_norm=1.0,
+            shuffle=True,
+            save_every=1,
+            keep_checkpoints=2,
+            log_every=10,
+            plot=True,
+            fingerprint=FINGERPRINT,
+            name="full",
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Train run.
+
+Compiled by tunec 0.1.0 from spec.toml. Generated, do not edit: change the spec and compile again.
+Start it with ./launch.sh, which runs this file once in each process.
+"""
+
+from pathlib import Path
+
+from tunec.runtime import data, models, objectives, session, training
+
+RUN_DIR = Path(__file__).resolve().parent
+FINGERPRINT = "8df89535d366f3558f7c72474012d9d2f153e4bd58e67bfad0bfe8b9da4d5d16"
+
+
+def main() -> None:
+    """Read the data, load the model, train it, save it."""
+    with session.start(run_dir=RUN_DIR, seed=42) as run:
+        # Text becomes tokens before the processes meet, so that no time-out depends on the data.
+        tokenizer = models.load_tokenizer(
+            RUN_DIR / "../model",
+        )
+        train = data.tokenize(
+            data.read(
+                [
+                    data.Messages(
+                        path=RUN_DIR / "../data/chat.jsonl",
+                        name="chat",
+                        limit=10,
+                    ),
+                ]
+            ),
+            tokenizer=tokenizer,
+            loss_on="assistant",
+            max_length=64,
+            too_long="truncate",
+        )
+
+        # From here on all processes work together.
+        run.connect(
+            deepspeed=RUN_DIR / "deepspeed.json",
+            device="cpu",
+        )
+        model = models.load_causal_lm(
+            RUN_DIR / "../model",
+            dtype="fp32",
+        )
+        model = models.add_lora(
+            model,
+            rank=2,
+            # update scaled by 4
+            alpha=8.0,
+            dropout=0.1,
+            # 4 modules
+            targets=[
+                "q_proj",
+                "v_proj",
+            ],
+            gradient_checkpointing=True,
+        )
+
+        training.fit(
+            run,
+            model=model,
+            tokenizer=tokenizer,
+            objective=objectives.Sft(),
+            train=train,
+            num_rows=10,
+            num_steps=2,
+            # 4 / (1 x 2)
+            micro_batch_size=2,
+            accumulation_steps=1,
+            eval_micro_batch_size=2,
+            optimizer=training.AdamW(
+                learning_rate=0.0001,
+                beta1=0.9,
+                beta2=0.999,
+                epsilon=1e-08,
+                weight_decay=0.0,
+            ),
+            schedule="cosine",
+            max_grad_norm=1.0,
+            shuffle=False,
+            save_every=100,
+            keep_checkpoints=2,
+            log_every=10,
+            plot=True,
+            fingerprint=FINGERPRINT,
+            name="run",
+        )
+
+
+if __name__ == "__main__":
+    main()
