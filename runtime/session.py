@@ -84,6 +84,7 @@ class Session:
         import torch
         from transformers.integrations import HfDeepSpeedConfig
 
+        self.clock.enter("load")
         self.device = device
         self.deepspeed = json.loads(deepspeed.read_text(encoding="utf-8"))
         if device == "gpu":
@@ -112,6 +113,7 @@ def start(*, run_dir: Path, seed: int) -> Iterator[Session]:
     _quiet_libraries()
     _seed(seed)
     session = Session(run_dir, seed, life)
+    session.clock.enter("data")
     try:
         yield session
     except BaseException as fault:
