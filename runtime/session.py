@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import random
@@ -91,11 +93,13 @@ class Session:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK") or 0))
         if not torch.distributed.is_initialized():
             _alone_without_launcher()
-            engine.init_distributed(
-                dist_backend="nccl" if device == "gpu" else "gloo",
-                auto_mpi_discovery=False,
-                verbose=False,
-            )
+            # DeepSpeed prints that it loaded an extension; the supervisor has said so when it built it.
+            with contextlib.redirect_stdout(io.StringIO()):
+                engine.init_distributed(
+                    dist_backend="nccl" if device == "gpu" else "gloo",
+                    auto_mpi_discovery=False,
+                    verbose=False,
+                )
         # transformers looks this up while it loads weights; it only keeps a weak reference.
         self._keep = HfDeepSpeedConfig(self.deepspeed)
 
@@ -111,6 +115,7 @@ def start(*, run_dir: Path, seed: int) -> Iterator[Session]:
     life = rank_module.enter(run_dir)
     rank_module.redirect_output(run_dir, rank_module.rank_from_env())
     _quiet_libraries()
+    _quiet_imports()
     _seed(seed)
     session = Session(run_dir, seed, life)
     session.clock.enter("data")
@@ -128,6 +133,7 @@ def start(*, run_dir: Path, seed: int) -> Iterator[Session]:
 def program() -> Iterator[None]:
     """Run a program of one process (chat, export, fetch): a `UserError` becomes one line and its exit code."""
     _quiet_libraries()
+    _quiet_imports()
     try:
         yield
     except UserError as error:
@@ -214,6 +220,17 @@ def _quiet_libraries() -> None:
     warnings.filterwarnings("ignore")
     for name in ("DeepSpeed", "accelerate", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _quiet_imports() -> None:
+    """Keep DeepSpeed from announcing the accelerator it found, and transformers from drawing bars of its own."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def _seed(seed: int) -> None:

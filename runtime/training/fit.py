@@ -214,7 +214,6 @@ def _stop(session: Session, step: int, steps: int) -> None:
             help="resume with --resume",
             step=step,
         )
-        session.say(message)
 
 
 def _finish(
