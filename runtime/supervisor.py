@@ -776,7 +776,9 @@ class _Watch:
 
     def _reason_to_stop(self) -> str:
         if self.signals.stop:
-            return _STOPPING if self.entered() else "stopping"
+            # On a terminal the message would otherwise stand in the middle of the progress bar.
+            bar = "\n" if sys.stderr.isatty() else ""
+            return bar + (_STOPPING if self.entered() else "stopping")
         if self.lost:
             return (
                 f"rank {min(self.lost)} has ended unexpectedly; the other ranks are asked to save"

@@ -63,8 +63,9 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) ->
     pyplot.close(figure)
 
 
-def _smooth(values: Sequence[float], keep: float = 0.85) -> list[float]:
-    """Return the exponential running mean, corrected for its start (as Adam corrects its moments)."""
+def _smooth(values: Sequence[float]) -> list[float]:
+    """Return the exponential running mean over a twelfth of the curve, corrected for its start as Adam does."""
+    keep = 1 - min(1.0, 12 / len(values))
     smoothed, mean = [], 0.0
     for count, value in enumerate(values, start=1):
         mean = keep * mean + (1 - keep) * value
