@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 import tiny
 
 
@@ -13,6 +14,16 @@ import tiny
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny random model; do not write to it."""
     return tiny.make_model(tmp_path_factory.mktemp("models") / "model")
+
+
+@pytest.fixture(scope="session")
+def import_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that lays the sources out under their import names, for checkers that resolve `tunec....`."""
+    folder = tmp_path_factory.mktemp("path")
+    (folder / "tunec").mkdir()
+    for name in ("compiler", "runtime", "templates"):
+        (folder / "tunec" / name).symlink_to(Path(__file__).parents[1] / name)
+    return folder
 
 
 @pytest.fixture

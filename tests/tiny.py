@@ -79,7 +79,10 @@ def write_chats(path: Path, count: int, *, seed: int = 0) -> Path:
         question = f"What is number {number}?" + " Please say it." * (number % 4)
         turns = [
             {"role": "user", "content": question},
-            {"role": "assistant", "content": f"Number {number} is {name}." + " Yes." * (number % 3)},
+            {
+                "role": "assistant",
+                "content": f"Number {number} is {name}." + " Yes." * (number % 3),
+            },
         ]
         if number % 5 == 0:
             turns.insert(0, {"role": "system", "content": "You are Wren."})
@@ -101,7 +104,9 @@ def write_spec(path: Path, text: str) -> Path:
     sections: dict[str, Any] = tomli.loads(BASE)
     for name, values in tomli.loads(text).items():
         merged = {**sections.get(name, {}), **values}
-        if values.get("type", sections.get(name, {}).get("type")) != sections.get(name, {}).get("type"):
+        if values.get("type", sections.get(name, {}).get("type")) != sections.get(name, {}).get(
+            "type"
+        ):
             merged = values
         sections[name] = merged
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,9 @@ from attrs import frozen
 
 from ..spec import FileTemplate, Source, Spec
 from .data import DataFacts, read_data
+from .files import read_text
 from .folder import FolderFacts, read_folder
-from .model import ModelFacts, read_model
+from .model import ModelFacts, read_model, read_tokenizer
 
 __all__ = ["DataFacts", "Facts", "FolderFacts", "ModelFacts", "gather"]
 
@@ -42,7 +43,8 @@ def gather(spec: Spec, spec_file: Path | None, environ: Mapping[str, str]) -> Fa
     """Read what `spec` names. Nothing here raises: what cannot be read is a fact as well."""
     base = (spec_file.parent if spec_file else Path()).absolute()
     model = read_model(base, spec.model.path)
-    tokenizer = model if spec.tokenizer.path is None else read_model(base, spec.tokenizer.path)
+    path = spec.tokenizer.path
+    tokenizer = model if path is None else read_tokenizer(base, path)
     return Facts(
         base=base,
         spec_file=None if spec_file is None else spec_file.absolute(),
@@ -64,6 +66,6 @@ def _template_text(base: Path, spec: Spec) -> str | None:
     if not isinstance(spec.template, FileTemplate):
         return None
     try:
-        return (base / spec.template.path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError, ValueError):
+        return read_text(base / spec.template.path)
+    except (OSError, ValueError):
         return None

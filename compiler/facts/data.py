@@ -20,7 +20,7 @@ COUNT_BYTES = 2**28
 ROLES = ("system", "user", "assistant")
 
 
-class RowFault(Exception):
+class RowError(Exception):
     """A row that cannot be used: what is wrong, and what would help."""
 
     def __init__(self, message: str, help: str = "") -> None:
@@ -110,7 +110,7 @@ def _scan(head: bytes, source: Source, whole: bool) -> tuple[int | None, BadRow 
         return None, BadRow(at, f"not JSON: {fault.msg.lower()} at column {fault.colno}")
     except RecursionError:
         return None, BadRow(line, "not usable JSON: nested too deeply")
-    except RowFault as fault:
+    except RowError as fault:
         return None, BadRow(line, fault.message, fault.help)
     return count, None
 
@@ -150,7 +150,7 @@ def _count_rows(path: Path) -> int:
 
 def _check_row(source: Source, row: Any) -> None:
     if not isinstance(row, dict):
-        raise RowFault(f"the row is {_kind(row)}, expected an object")
+        raise RowError(f"the row is {_kind(row)}, expected an object")
     if isinstance(source, AlpacaSource):
         _check_alpaca(source, row)
     else:
@@ -161,7 +161,7 @@ def _check_alpaca(source: AlpacaSource, row: dict[str, Any]) -> None:
     for name in (source.instruction, source.output):
         _text(row, name)
     if not row[source.output].strip():
-        raise RowFault(f"`{source.output}` is empty: there is no answer to learn")
+        raise RowError(f"`{source.output}` is empty: there is no answer to learn")
     for name in (source.input, source.system):
         if row.get(name) is not None:
             _text(row, name)
@@ -170,47 +170,47 @@ def _check_alpaca(source: AlpacaSource, row: dict[str, Any]) -> None:
 def _check_messages(source: MessagesSource, row: dict[str, Any]) -> None:
     listed = _column(row, source.messages)
     if not isinstance(listed, list) or not listed:
-        raise RowFault(f"`{source.messages}` is {_kind(listed)}, expected a list of messages")
+        raise RowError(f"`{source.messages}` is {_kind(listed)}, expected a list of messages")
     roles = [_role(source, item, number) for number, item in enumerate(listed, start=1)]
     turns = roles[1:] if roles[0] == "system" else roles
     for index, role in enumerate(turns):
         expected = "user" if index % 2 == 0 else "assistant"
         if role != expected:
             number = index + 1 + len(roles) - len(turns)
-            raise RowFault(
+            raise RowError(
                 f"message {number} is from `{role}`, expected `{expected}`",
                 "after an optional system message, user and assistant take turns",
             )
     if not turns or turns[-1] != "assistant":
-        raise RowFault("the conversation ends with the user, there is no answer to learn")
+        raise RowError("the conversation ends with the user, there is no answer to learn")
 
 
 def _role(source: MessagesSource, item: Any, number: int) -> str:
     if not isinstance(item, dict):
-        raise RowFault(f"message {number} is {_kind(item)}, expected an object")
+        raise RowError(f"message {number} is {_kind(item)}, expected an object")
     role, content = item.get(source.role), item.get(source.content)
     if role not in ROLES:
-        raise RowFault(
+        raise RowError(
             f"message {number} has the {source.role} {role!r}, expected one of {', '.join(ROLES)}"
         )
     if not isinstance(content, str):
-        raise RowFault(f"`{source.content}` of message {number} is {_kind(content)}, expected text")
+        raise RowError(f"`{source.content}` of message {number} is {_kind(content)}, expected text")
     if role == "assistant" and not content.strip():
-        raise RowFault(f"message {number} is an empty answer")
+        raise RowError(f"message {number} is an empty answer")
     return str(role)
 
 
 def _column(row: dict[str, Any], name: str) -> Any:
     if name not in row:
         there = ", ".join(f"`{key}`" for key in row) or "none"
-        raise RowFault(f"the row has no column `{name}`", f"columns of this row: {there}")
+        raise RowError(f"the row has no column `{name}`", f"columns of this row: {there}")
     return row[name]
 
 
 def _text(row: dict[str, Any], name: str) -> None:
     value = _column(row, name)
     if not isinstance(value, str):
-        raise RowFault(f"`{name}` is {_kind(value)}, expected text")
+        raise RowError(f"`{name}` is {_kind(value)}, expected text")
 
 
 def _kind(value: Any) -> str:

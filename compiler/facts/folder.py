@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -10,7 +9,11 @@ from typing import Any, Literal
 
 from attrs import frozen
 
-FolderState = Literal["absent", "ready", "file", "not-writable", "blocked", "impossible"]
+from .files import read_json
+
+FolderState = Literal[
+    "absent", "ready", "file", "not-writable", "blocked", "broken-link", "impossible"
+]
 
 
 @frozen
@@ -45,6 +48,8 @@ def _read(path: Path) -> FolderFacts:
         return FolderFacts(path, "file", blocker=path)
     there = path
     while not there.exists():
+        if there.is_symlink():
+            return FolderFacts(path, "broken-link", blocker=there)
         there = there.parent
     if not there.is_dir():
         return FolderFacts(path, "blocked", blocker=there)
@@ -54,8 +59,8 @@ def _read(path: Path) -> FolderFacts:
     if there != path:
         return FolderFacts(path, "absent", free_bytes=free)
     names = {entry.name for entry in path.iterdir()}
-    manifest = _json(path / "manifest.json")
-    result = _json(path / "result.json") or {}
+    manifest = _manifest(path / "manifest.json")
+    result = read_json(path / "result.json") or {}
     return FolderFacts(
         path,
         "ready",
@@ -81,9 +86,8 @@ def _newest_step(folder: Path) -> int | None:
     return max(steps, default=None)
 
 
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
+def _manifest(path: Path) -> dict[str, Any] | None:
+    """Return our manifest; files of that name are written by other programs too."""
+    manifest = read_json(path) or {}
+    ours = isinstance(manifest.get("tunec"), str) and isinstance(manifest.get("files"), dict)
+    return manifest if ours else None

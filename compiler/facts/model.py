@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
+
+from .files import read_json, read_text
 
 ModelState = Literal[
     "folder", "hub", "missing", "gguf", "file", "no-config", "bad-config", "impossible"
 ]
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_ROUTES = ("models/", "datasets/", "spaces/")
+"""Names that no organisation on the hub can have: such a path is a folder."""
 MAX_HEADER_BYTES = 100 * 2**20
 DTYPE_BYTES = {
     "F64": 8,
@@ -28,7 +32,7 @@ DTYPE_BYTES = {
 }
 
 
-class WeightsFault(Exception):
+class WeightsError(Exception):
     """A weight file cannot be what it claims to be."""
 
 
@@ -59,6 +63,8 @@ class ModelFacts:
     template: str | None = None
     has_tokenizer: bool = False
     eos_token: str | None = None
+    beside: bool = False
+    """A hub id whose first part is also the name of a folder here."""
 
     @property
     def known(self) -> bool:
@@ -93,31 +99,43 @@ class ModelFacts:
 
 def read_model(base: Path, path: str) -> ModelFacts:
     """Return the facts of the model at `path`, relative to `base`; a name that is no folder may be a hub id."""
+    return _read(base, path, _read_folder)
+
+
+def read_tokenizer(base: Path, path: str) -> ModelFacts:
+    """Return the facts of a tokenizer, which needs neither `config.json` nor weights."""
+    return _read(base, path, _read_tokenizer_folder)
+
+
+def _read(base: Path, path: str, read_folder: Callable[[Path], ModelFacts]) -> ModelFacts:
     try:
         place = base / path
         if place.is_dir():
-            return _read_folder(place)
+            return read_folder(place)
         if place.exists():
             return ModelFacts("gguf" if place.suffix == ".gguf" else "file")
+        beside = (base / path.partition("/")[0]).is_dir()
     except (OSError, ValueError):
         return ModelFacts("impossible")
-    looks_local = path.startswith((".", "/", "~")) or path.endswith(".gguf") or path.count("/") != 1
-    return ModelFacts("missing" if looks_local or not HUB_ID.fullmatch(path) else "hub")
+    is_local = path.endswith(".gguf") or path.startswith(HUB_ROUTES) or not HUB_ID.fullmatch(path)
+    return ModelFacts("missing") if is_local else ModelFacts("hub", beside=beside)
 
 
 def _read_folder(folder: Path) -> ModelFacts:
     if not (folder / "config.json").is_file():
         return ModelFacts("no-config")
-    config = _json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if config is None:
         return ModelFacts("bad-config")
     tensors, fault = _read_tensors(folder)
-    settings = _json(folder / "tokenizer_config.json") or {}
+    tokenizer = _read_tokenizer_folder(folder)
+    return evolve(tokenizer, config=config, tensors=tensors, weights_fault=fault)
+
+
+def _read_tokenizer_folder(folder: Path) -> ModelFacts:
+    settings = read_json(folder / "tokenizer_config.json") or {}
     return ModelFacts(
         "folder",
-        config=config,
-        tensors=tensors,
-        weights_fault=fault,
         template=_template(folder, settings),
         has_tokenizer=(folder / "tokenizer.json").is_file(),
         eos_token=_token_text(settings.get("eos_token")),
@@ -127,7 +145,7 @@ def _read_folder(folder: Path) -> ModelFacts:
 def _read_tensors(folder: Path) -> tuple[Mapping[str, TensorFacts] | None, str | None]:
     try:
         return _tensors(folder), None
-    except WeightsFault as fault:
+    except WeightsError as fault:
         return None, str(fault)
     except OSError as fault:
         return None, f"{Path(fault.filename or folder).name} cannot be read: {fault.strerror}"
@@ -142,24 +160,24 @@ def _tensors(folder: Path) -> dict[str, TensorFacts]:
         if not (folder / names[0]).is_file():
             pickles = sorted(file.name for file in folder.glob("*.bin"))
             if pickles:
-                raise WeightsFault(f"only {pickles[0]} is there, a pickle, which is never loaded")
-            raise WeightsFault("no model.safetensors is there")
+                raise WeightsError(f"only {pickles[0]} is there, a pickle, which is never loaded")
+            raise WeightsError("no model.safetensors is there")
     tensors: dict[str, TensorFacts] = {}
     for name in names:
         if not (folder / name).is_file():
-            raise WeightsFault(f"{name}, which the index names, is missing")
+            raise WeightsError(f"{name}, which the index names, is missing")
         tensors.update(_header(folder / name))
     return tensors
 
 
 def _shards(index: Path) -> list[str]:
-    listed = (_json(index) or {}).get("weight_map")
+    listed = (read_json(index) or {}).get("weight_map")
     if not isinstance(listed, dict) or not listed:
-        raise WeightsFault(f"{index.name} has no weight_map")
+        raise WeightsError(f"{index.name} has no weight_map")
     names = [str(name) for name in listed.values()]
     outside = [name for name in names if Path(name).name != name]
     if outside:
-        raise WeightsFault(f"{index.name} names a file outside the folder: {outside[0]!r}")
+        raise WeightsError(f"{index.name} names a file outside the folder: {outside[0]!r}")
     return names
 
 
@@ -169,28 +187,33 @@ def _header(path: Path) -> dict[str, TensorFacts]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
-            raise WeightsFault(f"{path.name} is damaged: it has no safetensors header")
+            raise WeightsError(f"{path.name} is damaged: it has no safetensors header")
         try:
             header = json.loads(file.read(length))
-            tensors = {
-                name: TensorFacts(tuple(entry["shape"]), entry["dtype"])
-                for name, entry in header.items()
-                if name != "__metadata__"
-            }
-            end = max(
-                (e["data_offsets"][1] for n, e in header.items() if n != "__metadata__"), default=0
-            )
+            header.pop("__metadata__", None)
+            tensors = {name: _tensor(entry) for name, entry in header.items()}
+            end = max((_whole(entry["data_offsets"][1]) for entry in header.values()), default=0)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-            raise WeightsFault(f"{path.name} is damaged: its header is not safetensors") from None
+            raise WeightsError(f"{path.name} is damaged: its header is not safetensors") from None
     if size != 8 + length + end:
         what = "truncated" if size < 8 + length + end else "longer than its header says"
-        raise WeightsFault(f"{path.name} is {what}: {size:,} bytes, {8 + length + end:,} expected")
+        raise WeightsError(f"{path.name} is {what}: {size:,} bytes, {8 + length + end:,} expected")
     return tensors
+
+
+def _tensor(entry: Any) -> TensorFacts:
+    return TensorFacts(tuple(map(_whole, entry["shape"])), str(entry["dtype"]))
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no size")
+    return value
 
 
 def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:
     try:
-        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+        return read_text(folder / "chat_template.jinja")
     except (OSError, UnicodeDecodeError):
         value = settings.get("chat_template")
         return value if isinstance(value, str) else None
@@ -200,11 +223,3 @@ def _token_text(value: Any) -> str | None:
     if isinstance(value, dict):
         value = value.get("content")
     return value if isinstance(value, str) else None
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None

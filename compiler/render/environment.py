@@ -15,7 +15,7 @@ def _environment() -> Any:
     environment = Environment(
         loader=PackageLoader("tunec.templates", ""),
         undefined=StrictUndefined,
-        autoescape=False,  # noqa: S701 - no HTML here; every hole has a filter of its own
+        autoescape=False,  # no HTML here; every hole has a filter of its own
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

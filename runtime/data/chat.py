@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..errors import ExitCode, UserError
@@ -9,6 +10,7 @@ from .conversation import Conversation
 
 Span = tuple[int, int]
 """Start and end of a piece of text, in characters, end exclusive."""
+MARKS = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
 
 def render(tokenizer: Any, conversation: Conversation, *, loss_on: str) -> tuple[str, list[Span]]:
@@ -25,20 +27,21 @@ def render(tokenizer: Any, conversation: Conversation, *, loss_on: str) -> tuple
     if loss_on == "all":
         text = _apply(tokenizer, messages, conversation)
         return text, [(0, len(text))]
-    if "{% generation" in tokenizer.chat_template or "{%- generation" in tokenizer.chat_template:
-        return _marked(tokenizer, messages, conversation)
+    template = tokenizer.get_chat_template()
+    if MARKS.search(template):
+        return _marked(tokenizer, template, messages, conversation)
     return _by_prefix(tokenizer, messages, conversation)
 
 
 def _marked(
-    tokenizer: Any, messages: list[dict[str, str]], conversation: Conversation
+    tokenizer: Any, template: str, messages: list[dict[str, str]], conversation: Conversation
 ) -> tuple[str, list[Span]]:
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
         rendered, spans = render_jinja_template(
             conversations=[messages],
-            chat_template=tokenizer.chat_template,
+            chat_template=template,
             return_assistant_tokens_mask=True,
             **tokenizer.special_tokens_map,
         )
@@ -69,9 +72,10 @@ def _by_prefix(
 
 def _end_of_turn(tokenizer: Any, text: str, start: int) -> int:
     """The turn ends with its end-of-sequence mark; white space the template adds after it is not learned."""
-    mark = tokenizer.eos_token
-    found = text.rfind(mark, start) if mark else -1
-    return found + len(mark) if found >= 0 else len(text.rstrip())
+    mark, trimmed = tokenizer.eos_token, text.rstrip()
+    if mark and trimmed.endswith(mark.rstrip()) and len(trimmed) > start:
+        return min(text.rindex(mark, start) + len(mark), len(text)) if mark in text[start:] else len(trimmed)
+    return max(len(trimmed), start)
 
 
 def _apply(

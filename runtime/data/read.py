@@ -34,14 +34,14 @@ class Alpaca:
         system = _optional_text(row, self.system, place)
         if system:
             messages.append(Message("system", system))
-        for pair in _pairs(row.get(self.history), self.history, place):
-            messages += [Message("user", pair[0]), Message("assistant", pair[1])]
-        asked = [
+        for asked, answered in _pairs(row.get(self.history), self.history, place):
+            messages += [Message("user", asked), Message("assistant", answered)]
+        parts = [
             _text(row, self.instruction, place),
             _optional_text(row, self.input, place),
         ]
-        question = "\n".join(part for part in asked if part)
-        if not question:
+        question = "\n".join(part for part in parts if part)
+        if not question.strip():
             raise row_error(place, f"`{self.instruction}` is empty")
         messages.append(Message("user", question))
         messages.append(Message("assistant", _answer(row, self.output, place)))
@@ -73,16 +73,22 @@ class Messages:
     def _message(self, item: Any, number: int, place: str) -> Message:
         if not isinstance(item, dict):
             raise row_error(place, f"message {number} is {_kind(item)}, expected an object")
-        role, content = item.get(self.role), item.get(self.content)
+        if self.role not in item:
+            there = ", ".join(f"`{_clean(key)}`" for key in item) or "none"
+            raise row_error(
+                place, f"message {number} has no `{self.role}`", f"keys of this message: {there}"
+            )
+        role, content = item[self.role], item.get(self.content)
         if role not in ROLES:
             raise row_error(
                 place,
-                f"message {number} has the {self.role} {role!r}, expected one of {', '.join(ROLES)}",
+                f"message {number} has the {self.role} {_shown(role)}, expected one of {', '.join(ROLES)}",
             )
         if not isinstance(content, str):
             raise row_error(
                 place, f"`{self.content}` of message {number} is {_kind(content)}, expected text"
             )
+        _check_encodable(content, f"`{self.content}` of message {number}", place)
         if role == "assistant" and not content.strip():
             raise row_error(place, f"message {number} is an empty answer")
         return Message(cast(Role, role), content)
@@ -121,7 +127,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such data file", code=ExitCode.DATA) from None
     except UnicodeDecodeError as fault:
-        line = path.read_bytes()[: fault.start].count(b"\n") + 1
+        line = fault.object[: fault.start].count(b"\n") + 1
         raise row_error(place_of(path, line), "not UTF-8 text", "save the file as UTF-8") from None
     except OSError as fault:
         raise UserError(f"{path}: {fault.strerror}", code=ExitCode.DATA) from None
@@ -132,38 +138,59 @@ def _line_rows(text: str, path: Path) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                yield number, json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as fault:
-                raise row_error(place_of(path, number), _json_fault(fault)) from None
+                row = json.loads(line)
+            except (ValueError, RecursionError) as fault:
+                help = "in a .jsonl file each line is one row; in a .json file `[` and `]` enclose them"
+                raise row_error(place_of(path, number), _json_fault(fault), help) from None
+            yield number, row
 
 
 def _array_rows(text: str, path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield the elements of a JSON array one at a time: a broken one is placed by its own line."""
     decoder = json.JSONDecoder()
-    position = text.index("[") + 1
-    line, counted = 1, 0
-    while True:
-        while position < len(text) and text[position] in " \t\r\n,":
-            position += 1
+    position = _skip_blanks(text, text.index("[") + 1)
+    line, counted, first = 1, 0, True
+    while text[position : position + 1] != "]" or not first:
         line, counted = line + text.count("\n", counted, position), position
-        if text[position : position + 1] == "]":
-            return
         try:
             row, position = decoder.raw_decode(text, position)
-        except (json.JSONDecodeError, RecursionError) as fault:
-            at = line if isinstance(fault, RecursionError) else fault.lineno
+        except (ValueError, RecursionError) as fault:
+            at = fault.lineno if isinstance(fault, json.JSONDecodeError) else line
             raise row_error(place_of(path, at), _json_fault(fault)) from None
         yield line, row
+        position, first = _skip_blanks(text, position), False
+        if text[position : position + 1] == "]":
+            break
+        if text[position : position + 1] != ",":
+            raise _misplaced(text, position, path, "expecting `,` or `]`")
+        position = _skip_blanks(text, position + 1)
+    end = _skip_blanks(text, position + 1)
+    if end < len(text):
+        raise _misplaced(text, end, path, "there is text after the closing `]`")
 
 
-def _json_fault(fault: json.JSONDecodeError | RecursionError) -> str:
+def _skip_blanks(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position
+
+
+def _misplaced(text: str, position: int, path: Path, message: str) -> UserError:
+    fault = json.JSONDecodeError(message, text, position)
+    return row_error(place_of(path, fault.lineno), _json_fault(fault))
+
+
+def _json_fault(fault: ValueError | RecursionError) -> str:
+    if isinstance(fault, json.JSONDecodeError):
+        return f"not JSON: {fault.msg[:1].lower()}{fault.msg[1:]} at column {fault.colno}"
     if isinstance(fault, RecursionError):
         return "not usable JSON: nested too deeply"
-    return f"not JSON: {fault.msg.lower()} at column {fault.colno}"
+    return "not usable JSON: a number with too many digits"
 
 
 def _column(row: dict[str, Any], name: str, place: str) -> Any:
     if name not in row:
-        there = ", ".join(f"`{key}`" for key in row) or "none"
+        there = ", ".join(f"`{_clean(key)}`" for key in row) or "none"
         raise row_error(place, f"the row has no column `{name}`", f"columns of this row: {there}")
     return row[name]
 
@@ -172,6 +199,7 @@ def _text(row: dict[str, Any], name: str, place: str) -> str:
     value = _column(row, name, place)
     if not isinstance(value, str):
         raise row_error(place, f"`{name}` is {_kind(value)}, expected text")
+    _check_encodable(value, f"`{name}`", place)
     return value
 
 
@@ -195,7 +223,29 @@ def _pairs(value: Any, name: str, place: str) -> list[tuple[str, str]]:
     )
     if not good:
         raise row_error(place, f"`{name}` is not a list of [user, assistant] pairs of texts")
+    for number, (asked, answered) in enumerate(value, start=1):
+        _check_encodable(asked + answered, f"pair {number} of `{name}`", place)
+        if not answered.strip():
+            raise row_error(place, f"pair {number} of `{name}` has an empty answer")
     return [(pair[0], pair[1]) for pair in value]
+
+
+def _check_encodable(text: str, what: str, place: str) -> None:
+    """Half of a surrogate pair can be said in JSON but is no character: no tokenizer takes it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as fault:
+        raise row_error(
+            place, f"{what} holds \\u{ord(text[fault.start]):04x}, half of a character"
+        ) from None
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value)[:40] if isinstance(value, str | None) else _kind(value)
 
 
 def _kind(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -280,10 +281,8 @@ def _stream(talk: Conversation, text: str) -> None:
 
 def _use_history() -> None:
     """Line editing and history, where Python was built with it."""
-    try:
+    with contextlib.suppress(ImportError):
         import readline  # noqa: F401
-    except ImportError:
-        pass
 
 
 def _printable(text: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 import tomli
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tunec.compiler import document as document_module
 from tunec.compiler.document import (
     CODES,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tunec.compiler.diagnostics import Diagnostic, Label, Level, Place, SpecPath, error, warning
 from tunec.compiler.document import Document, DocumentError, parse_document
 from tunec.compiler.report import render_json, render_text, sort_key, suppress_cascades

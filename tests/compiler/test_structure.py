@@ -10,6 +10,7 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tunec.compiler.diagnostics import Diagnostic, Level, SpecPath
 from tunec.compiler.docs import field_docs, first_sentence
 from tunec.compiler.spec import (

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import runs
 import tiny
-
 from tunec.runtime.errors import ExitCode
 
 pytestmark = pytest.mark.heavy

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from tunec.runtime import extensions
 from tunec.runtime.errors import ExitCode, UserError
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from tunec.runtime import rank
 from tunec.runtime.errors import ExitCode
 

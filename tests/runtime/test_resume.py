@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import runs
 import tiny
-
 from tunec.runtime.errors import ExitCode
 
 pytestmark = pytest.mark.heavy

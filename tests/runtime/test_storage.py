@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
 from tunec.runtime import storage
 from tunec.runtime.errors import ExitCode, UserError
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
 from tunec.runtime import rank, storage, supervisor
 from tunec.runtime.errors import ExitCode, UserError
 

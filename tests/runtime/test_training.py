@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import runs
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
+import runs
 from tunec.runtime import data, models
 from tunec.runtime.data.batches import GlobalBatches, collate, lengths_of
 
