@@ -4,6 +4,9 @@ Consecutive conversations are joined, turn after turn, until they fill a sample;
 `max_length`, as tunec cuts it. So no batch holds padding, and all contestants compute on the same tokens.
 """
 
+# mypy finds tunec only where MYPYPATH lays it out, as the tests do.
+# mypy: disable-error-code="import-not-found"
+
 from __future__ import annotations
 
 import argparse

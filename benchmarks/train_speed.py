@@ -16,6 +16,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -150,13 +151,14 @@ def _table(runs: Runs, rates: dict[str, list[float]]) -> str:
 
 
 def _peak_mib(runs: list[Run]) -> float:
-    return statistics.median(one.peak_bytes for one in runs) / MIB
+    return statistics.median(one.peak_bytes / MIB for one in runs)
 
 
 def _difference(runs: Runs) -> float:
     """Return the largest relative difference between two losses of the same step, over all runs."""
     every = [one.losses for each in runs.values() for one in each]
-    return max((max(step) - min(step)) / min(step) for step in zip(*every, strict=True))
+    steps: Iterator[tuple[float, ...]] = zip(*every, strict=True)
+    return max((max(losses) - min(losses)) / min(losses) for losses in steps)
 
 
 def _legend(runs: Runs) -> str:

@@ -4,6 +4,9 @@ Tokenized rows with labels (documented for `train_dataset`), so that the same to
 loss, which in TRL 1.16 never builds the whole logits; no gradient checkpointing, fp32, no saving, no trackers.
 """
 
+# TRL is installed in an environment of its own, and datasets brings no types.
+# mypy: disable-error-code="import-not-found, import-untyped"
+
 from __future__ import annotations
 
 import argparse
@@ -15,7 +18,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from train_settings import Settings, step_done, write_result
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found]  # in its own environment
+from trl import SFTConfig, SFTTrainer
 
 
 class _Announce(TrainerCallback):  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -16,6 +17,8 @@ from attrs import frozen
 from .facts import FolderFacts
 
 EXECUTABLE = frozenset({"launch.sh"})
+TRAINING = frozenset({"train.py", "launch.sh", "deepspeed.json"})
+"""What an existing run was made by. The other files may follow a spec whose chat or export settings changed."""
 
 
 class Change(Enum):
@@ -65,9 +68,7 @@ def _change(path: Path, text: str, recorded: Any) -> Change:
         return Change.EDITED
     if there == text.encode():
         return Change.SAME
-    if isinstance(recorded, str) and recorded != hashlib.sha256(there).hexdigest():
-        return Change.EDITED
-    return Change.CHANGED
+    return Change.CHANGED if recorded == hashlib.sha256(there).hexdigest() else Change.EDITED
 
 
 def check(files: Mapping[str, str], folder: FolderFacts, *, force: bool, replace_run: bool) -> None:
@@ -82,7 +83,8 @@ def check(files: Mapping[str, str], folder: FolderFacts, *, force: bool, replace
             f"{', '.join(edited)} in {folder.path} was changed by hand since it was compiled",
             help="move the change into the spec, or give it up with --force",
         )
-    if folder.started and not replace_run and any(c.change is not Change.SAME for c in changes):
+    trained = [item for item in changes if item.name in TRAINING]
+    if folder.started and not replace_run and any(c.change is not Change.SAME for c in trained):
         raise ApplyError(
             f"{folder.path} holds a run of another spec\n{_difference(files, folder)}",
             help="undo the change to go on with that run, name another `run.output_dir`, "
@@ -98,30 +100,53 @@ def apply(files: Mapping[str, str], run_dir: Path) -> None:
     """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        for name, text in sorted(files.items(), key=lambda item: item[0] == "manifest.json"):
-            path = run_dir / name
-            if not path.is_file() or path.read_bytes() != text.encode():
-                _write(path, text.encode(), 0o755 if name in EXECUTABLE else 0o644)
+        _write_all(
+            {
+                run_dir / name: text.encode()
+                for name, text in sorted(files.items(), key=lambda item: item[0] == "manifest.json")
+                if not _holds(run_dir / name, text.encode())
+            }
+        )
     except OSError as fault:
         raise ApplyError(
-            f"cannot write {fault.filename or run_dir}: {fault.strerror}",
-            help="free some space, or name another `run.output_dir`",
+            f"cannot write to {run_dir}: {(fault.strerror or str(fault)).lower()}",
+            help="free some space, or name another `run.output_dir`"
+            if fault.errno in (errno.ENOSPC, errno.EDQUOT)
+            else "name another `run.output_dir`",
             code=3,
         ) from None
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+def _holds(path: Path, data: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == data
+
+
+def _write_all(contents: Mapping[Path, bytes]) -> None:
+    """Write every file aside before the first one is put in place, so that a full disk changes nothing."""
+    aside: dict[Path, Path] = {}
+    created: list[Path] = []
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            os.fchmod(file.fileno(), mode)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
+        for path, data in contents.items():
+            _write_aside(path, data, aside)
+        for path, temporary in aside.items():
+            if not path.exists():
+                created.append(path)
+            os.replace(temporary, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        # New files without their manifest would be taken for somebody else's.
+        for path in (*aside.values(), *created):
+            path.unlink(missing_ok=True)
         raise
+
+
+def _write_aside(path: Path, data: bytes, aside: dict[Path, Path]) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    aside[path] = Path(name)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        os.fchmod(file.fileno(), 0o755 if path.name in EXECUTABLE else 0o644)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _difference(files: Mapping[str, str], folder: FolderFacts) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from fractions import Fraction
 from typing import Any
 
 from ..diagnostics import SpecPath
 from ..facts import Facts
-from ..rules.data import total_rows
+from ..rules.data import num_held_out, total_rows
 from ..rules.method import targeted
 from ..spec import Lora, Spec
 from ..structure import unstructure
@@ -88,7 +89,7 @@ def _duration(spec: Spec, facts: Facts, batch: Batch, derived: list[Derived]) ->
         _add(derived, None, ("training", "epochs"), 1.0, "neither epochs nor steps is given")
     steps = training.steps
     if steps is None and rows is not None:
-        steps = math.ceil(epochs * rows / batch.total)
+        steps = math.ceil(_exact(epochs) * rows / batch.total)
         reason = f"{epochs:g} epochs x {rows} rows / {batch.total}, rounded up"
         _add(derived, None, ("training", "steps"), steps, reason)
     return Duration(
@@ -108,7 +109,7 @@ def _warmup(spec: Spec, steps: int | None, derived: list[Derived]) -> int | None
         return given or 0
     if steps is None:
         return None
-    warmup = math.ceil(ratio * steps)
+    warmup = math.ceil(_exact(ratio) * steps)
     _add(
         derived,
         None,
@@ -117,6 +118,11 @@ def _warmup(spec: Spec, steps: int | None, derived: list[Derived]) -> int | None
         f"{ratio:g} x {steps} steps, rounded up",
     )
     return warmup
+
+
+def _exact(value: float) -> Fraction:
+    """Return the number as it is written: the float 0.07 times 100 is a little more than 7, and rounds up to 8."""
+    return Fraction(repr(value))
 
 
 def _num_eval(spec: Spec, facts: Facts, read: int | None) -> int | None:
@@ -128,7 +134,7 @@ def _num_eval(spec: Spec, facts: Facts, read: int | None) -> int | None:
     rows = spec.data.eval_rows
     if isinstance(rows, int):
         return rows
-    return None if read is None else max(1, round(rows * read))
+    return None if read is None else num_held_out(rows, read)
 
 
 def _held_out(spec: Spec, num_eval: int) -> int:

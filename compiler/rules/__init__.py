@@ -6,6 +6,8 @@ fails with exactly this code and one that passes. The blocks are laid over a sma
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..diagnostics import Diagnostic
 from ..facts import Facts
 from ..spec import Spec
@@ -27,9 +29,19 @@ __all__ = ["RULES", "Rule", "check"]
 
 
 def check(spec: Spec, facts: Facts | None) -> list[Diagnostic]:
-    """Return the findings of all rules; without facts only the rules that need none are asked."""
+    """Return the findings of all rules; without facts only the rules that need none are asked.
+
+    A value that is out of range, or no text at all, is reported as that and as nothing else.
+    """
+    basic = _ask(ranges.RULES, spec, facts)
+    unusable = {finding.path for finding in basic}
+    further = _ask([rule for rule in RULES if rule not in ranges.RULES], spec, facts)
+    return basic + [found for found in further if unusable.isdisjoint(found.involves())]
+
+
+def _ask(rules: Iterable[Rule], spec: Spec, facts: Facts | None) -> list[Diagnostic]:
     findings: list[Diagnostic] = []
-    for rule in RULES:
+    for rule in rules:
         if rule.pure is not None:
             findings += rule.pure(spec)
         elif facts is not None and rule.factual is not None:

@@ -30,8 +30,8 @@ def check_given(spec: Spec) -> Iterator[Diagnostic]:
     ```
     """
     batch = spec.batch
-    given = [n for n in (batch.global_size, batch.micro_size, batch.accumulation_steps) if n]
-    if len(given) < 2:
+    numbers = (batch.global_size, batch.micro_size, batch.accumulation_steps)
+    if sum(number is not None for number in numbers) < 2:
         yield error(
             "R810",
             "the batch needs two of `global_size`, `micro_size` and `accumulation_steps`",
@@ -63,25 +63,25 @@ def check_divides(spec: Spec) -> Iterator[Diagnostic]:
         spec.batch.accumulation_steps,
     )
     processes = spec.launch.processes
-    if not total or (micro and steps) or not (micro or steps) or processes < 1:
+    if not total or (micro and steps) or not (micro or steps):
         return
-    known, path, name = (
-        (micro, MICRO, "accumulation_steps") if micro else (steps or 1, ACCUMULATION, "micro_size")
+    known, path, name, each = (
+        (micro, MICRO, "accumulation_steps", f"{micro} each")
+        if micro
+        else (steps or 1, ACCUMULATION, "micro_size", f"{steps} times")
     )
-    if known < 1 or total % (known * processes):
-        lower = max(1, total // max(1, known * processes)) * known * processes
-        upper = lower + known * processes
+    pass_size = known * processes
+    if pass_size > 0 and total % pass_size:
+        below = total // pass_size * pass_size
+        sizes = f"{below} or {below + pass_size}" if below else f"{pass_size}"
         yield error(
             "R811",
             f"{total} samples do not divide: {total} / ({known} x {processes}) = "
-            f"{total / max(1, known * processes):.4g}, which is no whole `{name}`",
+            f"{total / pass_size:.4g}, which is no whole `{name}`",
             GLOBAL,
             label=f"{total} samples a step",
-            labels=(
-                Label(path, f"{known} each"),
-                Label(PROCESSES, f"{processes} processes"),
-            ),
-            helps=(f"use a `global_size` of {lower} or {upper}",),
+            labels=(Label(path, each), Label(PROCESSES, _processes(processes))),
+            helps=(f"use a `global_size` of {sizes}",),
         )
 
 
@@ -118,10 +118,14 @@ def check_agrees(spec: Spec) -> Iterator[Diagnostic]:
             labels=(
                 Label(MICRO, f"{micro} each"),
                 Label(ACCUMULATION, f"{steps} times"),
-                Label(PROCESSES, f"{processes} processes"),
+                Label(PROCESSES, _processes(processes)),
             ),
             helps=("leave one of them out, it follows from the others",),
         )
+
+
+def _processes(count: int) -> str:
+    return "1 process" if count == 1 else f"{count} processes"
 
 
 RULES = (

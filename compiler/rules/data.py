@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, Place, SpecPath, error, warning
@@ -134,10 +135,10 @@ def check_held_out(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """
     total = total_rows(facts)
     rows = spec.data.eval_rows
-    if total is not None and isinstance(rows, int) and rows and rows >= total > 0:
+    if total and num_held_out(rows, total) >= total:
         yield error(
             "D705",
-            f"`data.eval_rows` is {rows:,}, the training data has {total:,} rows",
+            f"`data.eval_rows` is {rows:,}, the training data has {_rows(total)}",
             ("data", "eval_rows"),
             helps=("leave rows to train on",),
         )
@@ -161,15 +162,16 @@ def check_twice(spec: Spec) -> Iterator[Diagnostic]:
     """
     seen: dict[str, SpecPath] = {}
     for path, text in _paths(spec):
-        if text in seen:
+        name = os.path.normpath(text)
+        if name in seen:
             yield warning(
                 "D706",
                 f"`{text}` is named twice",
                 (*path, "path"),
                 label="again here",
-                labels=(Label((*seen[text], "path"), "first here"),),
+                labels=(Label((*seen[name], "path"), "first here"),),
             )
-        seen.setdefault(text, path)
+        seen.setdefault(name, path)
 
 
 def total_rows(facts: Facts) -> int | None:
@@ -177,6 +179,17 @@ def total_rows(facts: Facts) -> int | None:
     counts = [fact.num_rows for fact in facts.data]
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
+
+
+def num_held_out(eval_rows: int | float, total: int) -> int:
+    """Return the rows held out of `total`: a count as it is; a fraction rounded, and one row at least."""
+    if isinstance(eval_rows, int):
+        return eval_rows
+    return max(1, round(eval_rows * total)) if eval_rows else 0
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _paths(spec: Spec) -> Iterator[tuple[SpecPath, str]]:

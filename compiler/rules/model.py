@@ -128,10 +128,11 @@ def check_template(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
                 ("template", "path"),
             )
     elif facts.tokenizer.has_tokenizer and facts.tokenizer.template is None:
+        place = ("model", "path") if spec.tokenizer.path is None else ("tokenizer", "path")
         yield error(
             "M604",
             f"the tokenizer of `{spec.tokenizer.path or spec.model.path}` has no chat template",
-            ("model", "path"),
+            place,
             helps=('name a Jinja file: `[template] type = "file"` and `path = "chat.jinja"`',),
         )
 
@@ -187,6 +188,39 @@ def check_length(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
         )
 
 
+def check_hub(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """A path that looks like a local folder is taken for a hub id.
+
+    `weights/small` is no folder here, but a model on the hub may have that name. When the folder `weights` is here,
+    the name was more likely meant as a path, and the run would end at start for want of that model.
+
+    Fails:
+    ```toml
+    [model]
+    path = "data/small"
+    ```
+    Passes:
+    ```toml
+    [model]
+    path = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    ```
+    """
+    named = [
+        (facts.model, spec.model.path, "model"),
+        (facts.tokenizer, spec.tokenizer.path, "tokenizer"),
+    ]
+    for fact, path, section in named:
+        if path is not None and fact.state == "hub" and fact.beside:
+            folder = path.partition("/")[0]
+            yield warning(
+                "M607",
+                f"`{path}` is no folder here, so it is taken for a hub id",
+                (section, "path"),
+                notes=(f"there is a folder `{folder}`, without `{path.partition('/')[2]}` in it",),
+                helps=(f"for a folder write `./{path}`",),
+            )
+
+
 def check_token_set(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """The environment variable with the hub token is not set here.
 
@@ -220,5 +254,6 @@ RULES = (
     Rule("M604", "no chat template", factual=check_template),
     Rule("M605", "code of others runs", pure=check_remote_code),
     Rule("M606", "longer than the model", factual=check_length),
+    Rule("M607", "folder or hub id", factual=check_hub),
     Rule("S502", "token not set", factual=check_token_set),
 )

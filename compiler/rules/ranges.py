@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterator
 
 from attrs import frozen
@@ -76,7 +77,7 @@ RANGES: dict[str, Range] = {
     "export.max_shard_gib": POSITIVE,
 }
 
-BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
+DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def check_ranges(spec: Spec) -> Iterator[Diagnostic]:
@@ -152,7 +153,7 @@ def check_texts(spec: Spec) -> Iterator[Diagnostic]:
     for path, value in leaves(spec):
         if not isinstance(value, str) or _key(path) == "generation.system":
             continue
-        bad = next((c for c in value if ord(c) < 32 or ord(c) == 127 or c in BIDI), None)
+        bad = next((c for c in value if _is_invisible(c)), None)
         if bad is not None:
             yield error(
                 "T212",
@@ -183,6 +184,11 @@ def check_empty(spec: Spec) -> Iterator[Diagnostic]:
         yield error(
             "T213", "`data.sources` is empty: there is nothing to learn from", ("data", "sources")
         )
+
+
+def _is_invisible(character: str) -> bool:
+    """Tell control characters, line and paragraph separators, and direction marks; joiners of emoji are fine."""
+    return character in DIRECTIONS or unicodedata.category(character) in ("Cc", "Zl", "Zp")
 
 
 def _key(path: SpecPath) -> str:

@@ -36,6 +36,7 @@ def check_output(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     texts = {
         "file": f"`{spec.run.output_dir}` is a file, not a folder",
         "blocked": f"`{spec.run.output_dir}` cannot be made: `{_base_name(folder.blocker)}` is a file",
+        "broken-link": f"`{spec.run.output_dir}` cannot be made: `{_base_name(folder.blocker)}` is a link that leads nowhere",
         "not-writable": f"`{spec.run.output_dir}` is not writable",
         "impossible": f"`{spec.run.output_dir}` cannot be a folder here",
     }

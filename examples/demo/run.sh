@@ -12,6 +12,8 @@ questions=(
     --prompt "What meal do the keepers have on Thursday?"
 )
 started=$SECONDS
+before=$(mktemp) after=$(mktemp)
+trap 'rm -f "$before" "$after"' EXIT
 
 step() { printf '\n\033[1m== %s\033[0m\n' "$1"; }
 
@@ -24,18 +26,17 @@ tunec check "$spec"
 step "plan: what will happen"
 tunec plan "$spec"
 step "before: three questions to the model as it is"
-tunec chat "$spec" --model base "${questions[@]}" | tee /dev/stderr >"${TMPDIR:-/tmp}/tunec-before.$$"
+tunec chat "$spec" --model base "${questions[@]}" | tee "$before"
 step "train: a generated DeepSpeed program"
 tunec train "$spec" --overwrite
 step "after: the same questions to the trained model"
-tunec chat "$spec" --model adapter "${questions[@]}" | tee /dev/stderr >"${TMPDIR:-/tmp}/tunec-after.$$"
+tunec chat "$spec" --model adapter "${questions[@]}" | tee "$after"
 step "side by side"
-python examples/demo/compare.py "${TMPDIR:-/tmp}/tunec-before.$$" "${TMPDIR:-/tmp}/tunec-after.$$"
-rm -f "${TMPDIR:-/tmp}/tunec-before.$$" "${TMPDIR:-/tmp}/tunec-after.$$"
+python examples/demo/compare.py "$before" "$after"
 
 cat <<END
 
-done in $((SECONDS - started)) seconds
+done in $((SECONDS - started)) seconds; what the run left:
   adapter        $run/final
   loss curve     $run/plots/loss.png
   what ran       $run/train.py, launched by $run/launch.sh

@@ -72,10 +72,9 @@ def _by_prefix(
 
 def _end_of_turn(tokenizer: Any, text: str, start: int) -> int:
     """The turn ends with its end-of-sequence mark; white space the template adds after it is not learned."""
-    mark, trimmed = tokenizer.eos_token, text.rstrip()
-    if mark and trimmed.endswith(mark.rstrip()) and len(trimmed) > start:
-        return min(text.rindex(mark, start) + len(mark), len(text)) if mark in text[start:] else len(trimmed)
-    return max(len(trimmed), start)
+    mark = tokenizer.eos_token
+    found = text.rfind(mark, start) if mark else -1
+    return found + len(mark) if found >= 0 else len(text.rstrip())
 
 
 def _apply(

@@ -44,10 +44,22 @@ def add_lora(
         raise UserError(
             f"cannot add adapters: {str(fault).splitlines()[0]}", help="see `method.targets`"
         ) from None
+    _check_matched(adapted, targets)
     if gradient_checkpointing:
         adapted.enable_input_require_grads()
         adapted.gradient_checkpointing_enable({"use_reentrant": False})
     return adapted
+
+
+def _check_matched(adapted: Any, targets: Sequence[str]) -> None:
+    """PEFT complains only when no target at all matches."""
+    names = adapted.targeted_module_names
+    for target in [] if isinstance(targets, str) else targets:
+        if not any(name == target or name.endswith(f".{target}") for name in names):
+            raise UserError(
+                f"cannot add adapters: the model has no module `{target}`",
+                help="see `method.targets`",
+            )
 
 
 def is_adapted(model: Any) -> bool:

@@ -41,7 +41,7 @@ def fetch(
     staging = staging_directory(target)
     try:
         with disk_errors("the model", target.parent):
-            if isinstance(source, Path) and source.suffix == ".gguf":
+            if isinstance(source, Path) and source.suffix.lower() == ".gguf":
                 _from_gguf(source, staging, dtype)
             else:
                 _from_hugging_face(source, staging, dtype, revision, token_env)

@@ -34,28 +34,33 @@ def load_tokenizer(
     """
     from transformers import AutoTokenizer
 
+    _check_folder(path)
+    hub = _hub_arguments(revision, cache_dir, token_env, trust_remote_code)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(path),
-            **_hub_arguments(revision, cache_dir, token_env, trust_remote_code),
-        )
+        tokenizer = AutoTokenizer.from_pretrained(str(path), **hub)
     except Exception as fault:
         raise _load_fault("tokenizer", path, fault) from None
     if not tokenizer.is_fast:
         raise UserError(
-            f"{path}: the tokenizer has no fast form (`tokenizer.json`), which the loss mask needs",
+            f"{display(path)}: the tokenizer has no fast form (`tokenizer.json`), which the loss mask needs",
             code=ExitCode.ENVIRONMENT,
         )
     if chat_template is not None:
-        tokenizer.chat_template = chat_template.read_text(encoding="utf-8")
+        tokenizer.chat_template = _read_template(chat_template)
     if not tokenizer.chat_template:
         raise UserError(
-            f"{path}: the tokenizer has no chat template",
+            f"{display(path)}: the tokenizer has no chat template",
             help='name one: `[template] type = "file"`',
             code=ExitCode.DATA,
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise UserError(
+            f"{display(path)}: the tokenizer has neither a padding nor an end-of-sequence token",
+            help="name an `eos_token` in its tokenizer_config.json",
+            code=ExitCode.ENVIRONMENT,
+        )
     return tokenizer
 
 
@@ -77,7 +82,9 @@ def load_causal_lm(
     """
     from transformers import AutoModelForCausalLM
 
+    _check_folder(path)
     chosen = {} if attention == "auto" else {"attn_implementation": attention}
+    hub = _hub_arguments(revision, cache_dir, token_env, trust_remote_code)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             str(path),
@@ -85,7 +92,7 @@ def load_causal_lm(
             use_safetensors=True,
             output_loading_info=True,
             **chosen,
-            **_hub_arguments(revision, cache_dir, token_env, trust_remote_code),
+            **hub,
         )
     except Exception as fault:
         raise _load_fault("model", path, fault) from None
@@ -100,6 +107,31 @@ def train_all(model: Any, *, gradient_checkpointing: bool = False) -> Any:
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
+
+
+def display(path: Path | str) -> str:
+    """Return a path the way a person would write it; a hub id is left as it is."""
+    return os.path.normpath(path) if isinstance(path, Path) else path
+
+
+def _check_folder(path: Path | str) -> None:
+    if isinstance(path, Path) and not path.is_dir():
+        what = "is no folder" if path.exists() else "there is no such model folder"
+        raise UserError(
+            f"{display(path)}: {what}",
+            help="see `model.path`; `tunec fetch` writes a model folder",
+            code=ExitCode.ENVIRONMENT,
+        )
+
+
+def _read_template(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        cause = fault.strerror if isinstance(fault, OSError) else "not UTF-8 text"
+        raise UserError(
+            f"{display(path)}: cannot read the chat template: {cause}", code=ExitCode.DATA
+        ) from None
 
 
 def _hub_arguments(
@@ -132,7 +164,7 @@ def _check_complete(path: Path | str, info: dict[str, Any]) -> None:
         what = "lack" if missing else "have another shape for"
         names = missing or shapes
         raise UserError(
-            f"{path}: the weight files {what} {len(names)} tensors of the model, such as `{names[0]}`",
+            f"{display(path)}: the weight files {what} {len(names)} tensors of the model, such as `{names[0]}`",
             help="the download is incomplete or belongs to another model; fetch it again",
             code=ExitCode.ENVIRONMENT,
         )
@@ -151,7 +183,7 @@ def _load_fault(what: str, path: Path | str, fault: Exception) -> UserError:
             cause = text
     name = type(fault).__name__
     return UserError(
-        f"{path}: cannot load the {what}: {cause or name}",
+        f"{display(path)}: cannot load the {what}: {cause or name}",
         help="check the folder, or fetch the model again",
         code=ExitCode.ENVIRONMENT,
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ExitCode, UserError
-from .load import Dtype, load_causal_lm, load_tokenizer
+from .load import Dtype, display, load_causal_lm, load_tokenizer
 
 Method = Literal["lora", "full"]
 
@@ -27,7 +26,9 @@ def load_trained(
             code=ExitCode.CONFLICT,
         )
     if method == "full":
-        return load_causal_lm(trained, dtype=dtype)
+        return load_causal_lm(
+            trained, dtype=dtype, trust_remote_code=bool(hub.get("trust_remote_code"))
+        )
     from peft import PeftModel
 
     model = load_causal_lm(base, dtype=dtype, **hub)
@@ -43,8 +44,3 @@ def load_trained(
 def load_tokenizer_of(trained: Path) -> Any:
     """Return the tokenizer saved with the trained weights."""
     return load_tokenizer(trained)
-
-
-def display(path: Path) -> str:
-    """Return a path the way a person would write it."""
-    return os.path.normpath(path)

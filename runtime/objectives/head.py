@@ -7,6 +7,7 @@ computed at once while its logits are there, so that a chunk is the largest tens
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import MethodType
@@ -16,8 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..errors import ExitCode, UserError
+
 CHUNK_ELEMENTS = 2**24
 """Logits of one chunk: 64 MiB in fp32."""
+CHANGES_LOGITS = re.compile(
+    r"(final|output)?_?logits?_(soft_?cap(ping)?|scal(e|ing))"
+    r"|lm_head_multiplier|output_multiplier(_scale)?|unpadded_vocab_size"
+)
+"""Names in configurations (Gemma 2, Granite, Cohere, Falcon-H1, xLSTM, ...) of what is done to logits after the head."""
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -84,7 +92,9 @@ def _fused_forward(head: Any, hidden_bth: Tensor) -> Tensor:
         return functional.linear(hidden_bth, head.weight, head.bias)
     targets_bt = head.tunec_targets
     kept = targets_bt >= 0
-    return linear_cross_entropy_sum(hidden_bth[kept], head.weight, head.bias, targets_bt[kept])
+    loss = linear_cross_entropy_sum(hidden_bth[kept], head.weight, head.bias, targets_bt[kept])
+    head.tunec_loss = loss.detach()
+    return loss
 
 
 class FusedHead:
@@ -97,6 +107,8 @@ class FusedHead:
         """Make the head's forward pass look at its targets."""
         self.head: Any = head
         self.head.tunec_targets = None
+        self.head.tunec_loss = None
+        self.checked = False
         self.head.forward = MethodType(_fused_forward, head)
 
     @contextmanager
@@ -106,7 +118,23 @@ class FusedHead:
         try:
             yield
         finally:
-            self.head.tunec_targets = None
+            self.head.tunec_targets = self.head.tunec_loss = None
+
+    def check(self, loss: Tensor) -> None:
+        """Fail when the model did something to what its head returned; the first loss that is not 0 tells.
+
+        Raises:
+            UserError: (INTERNAL) the loss would be another model's.
+        """
+        if self.checked or not self.head.tunec_loss:
+            return
+        if loss.shape != () or float(loss) != self.head.tunec_loss:
+            raise UserError(
+                "this model changes its logits after the output head in a way tunec does not know",
+                help="please report the model; no wrong loss was used",
+                code=ExitCode.INTERNAL,
+            )
+        self.checked = True
 
 
 def fuse_head(model: Any) -> FusedHead | None:
@@ -115,14 +143,7 @@ def fuse_head(model: Any) -> FusedHead | None:
     Models that scale or cap their logits, and heads that are more than a plain linear layer (an adapter on the
     head), keep the ordinary way.
     """
-    config = model.config.get_text_config()
-    changed = (
-        "final_logit_softcapping",
-        "logits_scaling",
-        "logit_scale",
-        "output_multiplier_scale",
-    )
     head = model.get_output_embeddings()
-    if type(head) is not nn.Linear or any(getattr(config, name, None) for name in changed):
-        return None
-    return FusedHead(head)
+    settings = model.config.get_text_config().to_dict()
+    changed = any(value and CHANGES_LOGITS.fullmatch(name) for name, value in settings.items())
+    return None if changed or type(head) is not nn.Linear else FusedHead(head)

@@ -45,6 +45,7 @@ class Sft:
         if self._head is not None:
             with self._head.targets(targets_bt):
                 total: Tensor = model(**inputs).logits
+                self._head.check(total)
             return total
         logits_btv = model(**inputs).logits.float()
         return functional.cross_entropy(
