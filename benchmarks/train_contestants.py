@@ -170,7 +170,7 @@ def _trl_python() -> Path:
     wanted = TRL_CONSTRAINTS.read_text(encoding="utf-8")
     if mark.exists() and mark.read_text(encoding="utf-8") == wanted:
         return python
-    print(f"setting up {TRL_VENV}: this takes a few minutes, once", flush=True)
+    print(f"setting up {TRL_VENV}: this takes a few minutes, once", file=sys.stderr, flush=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(TRL_VENV)], check=True)
     install = [str(python), "-m", "pip", "install", "--quiet", "-c", str(TRL_CONSTRAINTS)]
     # torch alone and first: pip then takes the CPU build it is offered and never looks for another.

@@ -92,7 +92,8 @@ def _build_samples(settings: Settings, data: list[Path], folder: Path) -> None:
     script = Path(__file__).parent / "train_samples.py"
     command = [sys.executable, str(script), "--model", settings.model, "--out", str(folder)]
     command += ["--length", str(settings.length), "--count", str(settings.num_samples)]
-    done = subprocess.run([*command, "--data", *map(str, data)], check=False)
+    command += ["--data", *map(str, data)]
+    done = subprocess.run(command, check=False, stdout=sys.stderr)
     if done.returncode:
         sys.exit(done.returncode)
 

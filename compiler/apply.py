@@ -17,6 +17,7 @@ from attrs import frozen
 from .facts import FolderFacts
 
 EXECUTABLE = frozenset({"launch.sh"})
+MANIFEST = "manifest.json"
 TRAINING = frozenset({"train.py", "launch.sh", "deepspeed.json"})
 """What an existing run was made by. The other files may follow a spec whose chat or export settings changed."""
 
@@ -53,10 +54,11 @@ class FileChange:
 def compare(files: Mapping[str, str], folder: FolderFacts) -> list[FileChange]:
     """Return what applying `files` would do, file by file."""
     recorded = (folder.manifest or {}).get("files", {})
-    return [
-        FileChange(name, _change(folder.path / name, text, recorded.get(name)))
-        for name, text in files.items()
-    ]
+    changes = {name: _change(folder.path / name, files[name], recorded.get(name)) for name in files}
+    if folder.manifest is not None and changes.get(MANIFEST) is Change.EDITED:
+        # It is ours, and cannot record itself.
+        changes[MANIFEST] = Change.CHANGED
+    return [FileChange(name, change) for name, change in changes.items()]
 
 
 def _change(path: Path, text: str, recorded: Any) -> Change:
@@ -103,7 +105,7 @@ def apply(files: Mapping[str, str], run_dir: Path) -> None:
         _write_all(
             {
                 run_dir / name: text.encode()
-                for name, text in sorted(files.items(), key=lambda item: item[0] == "manifest.json")
+                for name, text in sorted(files.items(), key=lambda item: item[0] == MANIFEST)
                 if not _holds(run_dir / name, text.encode())
             }
         )

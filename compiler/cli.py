@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shutil
 import sys
@@ -45,9 +46,11 @@ class Failure(Exception):  # noqa: N818 - a message and an exit code, not a faul
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that cannot show a character gets its number instead of a fault.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code = options.run(options)
+        code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except Failure as failure:
         _complain(failure.message, failure.help)
@@ -59,6 +62,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 0
     sys.exit(code)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        options = _parser().parse_args(arguments)
+        code: int = options.run(options)
+    except SystemExit as end:
+        # How argparse ends after `--help` and wrong usage.
+        code = int(end.code or 0)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -148,15 +161,16 @@ def _new(options: argparse.Namespace) -> int:
         micro_size=8 if on_cpu else 4,
         learning_rate="2e-4" if options.method == "lora" else "1e-5",
     )
+    if os.path.lexists(path):
+        raise Failure(f"{path} exists already", help="name another file", code=4)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise Failure(f"{path} exists already", help="name another file", code=4) from None
+        with path.open("xb") as file:
+            # The name of a file may hold bytes that are no text.
+            file.write(text.encode("utf-8", "replace"))
     except OSError as fault:
         raise Failure(f"cannot write {path}: {fault.strerror}", code=3) from None
-    print(f"wrote {path}\nnext: edit model and data, then `tunec check {path}`")
+    print(f"wrote {path}\nnext: edit model and data, then `tunec check {_word(path)}`")
     return 0
 
 
@@ -182,21 +196,25 @@ def _add_check(verbs: Any) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     from .pipeline import analyse
-    from .report import render_json, render_text
+    from .report import render_json_of, render_text
 
     bad = False
+    reports = []
     for path in options.specs:
         analysis = analyse(path, os.environ, with_facts=not options.no_facts)
         bad = bad or not analysis.ok or (options.strict and bool(analysis.diagnostics))
+        reports.append((analysis.diagnostics, analysis.source))
         if options.format == "json":
-            print(render_json(analysis.diagnostics, analysis.source))
-        elif analysis.diagnostics:
+            continue
+        if analysis.diagnostics:
             color, width = _style(sys.stdout)
             print(
                 render_text(analysis.diagnostics, analysis.source, color=color, width=width), end=""
             )
         else:
             print(f"{path}: no mistakes found")
+    if options.format == "json":
+        print(render_json_of(reports), end="")
     return int(bad)
 
 
@@ -256,7 +274,7 @@ def _compile(options: argparse.Namespace) -> int:
     run_dir = _write(plan, force=options.force, replace_run=False)
     for item in changes:
         print(f"{item.change.value} {_shown(run_dir / item.name)}")
-    print(f"next: {_shown(run_dir / 'launch.sh')}, or `tunec train {options.spec}`")
+    print(f"next: {_shown(run_dir / 'launch.sh')}, or `tunec train {_word(options.spec)}`")
     return 0
 
 
@@ -309,6 +327,7 @@ def _refuse_existing(plan: Plan, existing: str, spec: Path) -> None:
     if not folder.started or existing != "refuse":
         return
     total = plan.duration.num_steps
+    train = f"tunec train {_word(spec)}"
     at = (
         "finished"
         if folder.finished
@@ -317,13 +336,13 @@ def _refuse_existing(plan: Plan, existing: str, spec: Path) -> None:
     onward = (
         "`--resume` has nothing left to do"
         if folder.finished
-        else f"`tunec train {spec} --resume` goes on from step {folder.step}"
+        else f"`{train} --resume` goes on from step {folder.step}"
         if folder.step is not None
         else "`--resume` starts again, there is no checkpoint yet"
     )
     raise Failure(
         f"{folder.path} holds a run that {at}",
-        help=f"{onward}; `tunec train {spec} --overwrite` deletes its checkpoints, logs and weights and starts again",
+        help=f"{onward}; `{train} --overwrite` deletes its checkpoints, logs and weights and starts again",
         code=4,
     )
 
@@ -438,7 +457,8 @@ def _packaged_gguf(name: str) -> str:
     """Find the GGUF file inside an installed package, without running the package's code."""
     from importlib.machinery import PathFinder
 
-    found = PathFinder.find_spec(name) if name.isidentifier() else None
+    module = name.replace("-", "_")
+    found = PathFinder.find_spec(module) if module.isidentifier() else None
     for folder in (found.submodule_search_locations or []) if found else []:
         for file in sorted(Path(folder).glob("*.gguf")):
             return str(file)
@@ -527,13 +547,23 @@ def _replace_process(command: Sequence[str]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os.environ["TUNEC_PYTHON"] = sys.executable
-    os.execv(command[0], list(command))
+    try:
+        os.execv(command[0], list(command))
+    except OSError as fault:
+        raise Failure(f"cannot start {command[0]}: {fault.strerror}", code=3) from None
 
 
 def _shown(path: Path) -> str:
     """Return a path the short way."""
     near = os.path.relpath(path)
     return str(path) if near.startswith("..") else near
+
+
+def _word(path: Path) -> str:
+    """Return a path as one word of a command to type."""
+    import shlex
+
+    return shlex.quote(str(path))
 
 
 def _style(stream: Any) -> tuple[bool, int]:

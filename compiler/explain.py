@@ -12,6 +12,7 @@ import attrs
 
 from . import document, structure
 from .docs import field_docs
+from .render.literals import toml_literal
 from .rules import RULES
 from .spec import Spec
 
@@ -31,10 +32,12 @@ def explain(topic: str) -> str | None:
 
 
 def similar(topic: str) -> list[str]:
-    """Return names like `topic`."""
-    names = [rule.code for rule in RULES] + [*document.CODES, *structure.CODES]
-    names += [path for path, _ in _settings()]
-    return difflib.get_close_matches(topic, names, n=3)
+    """Return names like `topic`: settings of that name in any section, then names spelt like it."""
+    paths = list(dict.fromkeys(path for path, _ in _settings()))
+    codes = [rule.code for rule in RULES] + [*document.CODES, *structure.CODES]
+    same = [path for path in paths if path.rsplit(".", 1)[-1] == topic.lower()]
+    near = difflib.get_close_matches(topic.lower(), [*get_type_hints(Spec), *paths], n=3)
+    return same or near or difflib.get_close_matches(topic.upper(), codes, n=3)
 
 
 def _overview() -> str:
@@ -90,10 +93,10 @@ def _type_name(type_: Any) -> str:
     if origin is Literal:
         return " | ".join(f'"{c}"' if isinstance(c, str) else str(c) for c in get_args(type_))
     if origin is tuple:
-        return f"list of {_type_name(get_args(type_)[0])}"
+        return f"list of {_type_name(get_args(type_)[0])}".replace("of table", "of tables")
     if origin in (Union, types.UnionType):
         named = [_type_name(arm) for arm in get_args(type_) if arm is not type(None)]
-        return " | ".join(named)
+        return " | ".join(dict.fromkeys(named))
     names = {str: "text", int: "whole number", float: "number", bool: "true | false"}
     return names.get(type_, "table")
 
@@ -103,4 +106,5 @@ def _default(field: Any) -> str:
         return ", required"
     if field.default is None or isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]
         return ""
-    return f", default {field.default!r}".replace("'", '"')
+    default = toml_literal(field.default)
+    return f", default {default}"

@@ -49,18 +49,20 @@ def _training(plan: Plan) -> Iterator[str]:
     batch, duration, spec = plan.batch, plan.duration, plan.spec
     yield (
         f"batch     {batch.total} samples a step = {batch.micro} micro x "
-        f"{batch.accumulation} accumulation x {batch.processes} processes"
+        f"{batch.accumulation} accumulation x {_count(batch.processes, 'process', 'processes')}"
     )
     if duration.num_steps is None:
-        yield f"length    {duration.num_epochs:g} epochs; the steps follow from the prepared data"
+        epochs = _count(duration.num_epochs, "epoch", "epochs")
+        yield f"length    {epochs}; the steps follow from the prepared data"
     else:
-        yield f"length    {duration.num_steps:,} steps{_epochs(plan)}"
+        yield f"length    {_count(duration.num_steps, 'step', 'steps')}{_epochs(plan)}"
     if duration.num_tokens is not None:
         yield f"tokens    about {duration.num_tokens:,} an epoch (guessed from the files' size, template not counted)"
     if duration.num_eval:
         yield f"evaluate  {duration.num_eval:,} rows, {_when(spec.evaluation.every_steps)}"
     save = spec.checkpoints.every_steps
-    yield f"save      {f'every {save} steps' if save else 'when stopped'}, {spec.checkpoints.keep} checkpoints kept"
+    kept = _count(spec.checkpoints.keep, "checkpoint", "checkpoints")
+    yield f"save      {_every(save) if save else 'when stopped'}, {kept} kept"
     yield f"rate      {spec.training.learning_rate:g} {spec.training.schedule}, {_warmup(plan)}"
 
 
@@ -72,14 +74,14 @@ def _epochs(plan: Plan) -> str:
 
 
 def _when(every: int | None) -> str:
-    return f"every {every} steps and at the end" if every else "at the end"
+    return f"{_every(every)} and at the end" if every else "at the end"
 
 
 def _warmup(plan: Plan) -> str:
     steps = plan.duration.warmup_steps
     if steps is None:
         return f"{plan.duration.warmup_ratio:.0%} warm-up"
-    return f"{steps} steps of warm-up" if steps else "no warm-up"
+    return f"{_count(steps, 'step', 'steps')} of warm-up" if steps else "no warm-up"
 
 
 def _model(plan: Plan) -> Iterator[str]:
@@ -90,7 +92,7 @@ def _model(plan: Plan) -> Iterator[str]:
     if plan.lora is not None and plan.lora.num_modules is not None:
         yield (
             f"adapters  rank {plan.lora.rank}, alpha {plan.lora.alpha:g}, "
-            f"on {plan.lora.num_modules} modules"
+            f"on {_count(plan.lora.num_modules, 'module', 'modules')}"
         )
     if parameters is not None:
         share = 100 * parameters.trainable / parameters.total
@@ -113,6 +115,14 @@ def _memory(plan: Plan) -> Iterator[str]:
     if memory.host_optimizer:
         yield f"{memory.host_optimizer / GIB:.1f} GiB of optimizer state on the host"
     yield f"{memory.checkpoint / GIB:.2f} GiB a checkpoint, {memory.final / GIB:.2f} GiB final weights"
+
+
+def _count(number: float, one: str, many: str) -> str:
+    return f"{number:,g} {one if number == 1 else many}" if number < 10**6 else f"{number:,} {many}"
+
+
+def _every(steps: int) -> str:
+    return "every step" if steps == 1 else f"every {steps:,} steps"
 
 
 def _derived(plan: Plan) -> Iterator[str]:

@@ -11,7 +11,9 @@ from typing import Any, Protocol
 from attrs import frozen
 
 from .diagnostics import Diagnostic, Label, Level, Place, SpecPath
-from .document import Document, Span, UnreadableError, position, read_regular_file
+from .document import Document
+from .files import UnreadableError, read_regular_file
+from .scanner import Span, position
 
 TAB_WIDTH = 4
 FORMAT_VERSION = "1.0"
@@ -52,13 +54,18 @@ def render_json(diagnostics: Iterable[Diagnostic], documents: Documents) -> str:
 
     Lines and columns count from 1, columns in code points; ends are exclusive. `path` is a JSON pointer.
     """
-    sources = _sources(documents)
-    found = _sorted(diagnostics, sources)
+    return render_json_of([(diagnostics, documents)])
+
+
+def render_json_of(reports: Iterable[tuple[Iterable[Diagnostic], Documents]]) -> str:
+    """Return the findings about several specs, each with its documents, as one JSON document."""
+    listed = [(_sources(documents), diagnostics) for diagnostics, documents in reports]
+    found = [(sources, item) for sources, items in listed for item in _sorted(items, sources)]
     document = {
         "format_version": FORMAT_VERSION,
-        "error_count": _count(found, Level.ERROR),
-        "warning_count": _count(found, Level.WARNING),
-        "diagnostics": [_as_json(finding, sources) for finding in found],
+        "error_count": _count((item for _, item in found), Level.ERROR),
+        "warning_count": _count((item for _, item in found), Level.WARNING),
+        "diagnostics": [_as_json(item, sources) for sources, item in found],
     }
     return json.dumps(document, indent=2) + "\n"
 

@@ -12,7 +12,6 @@ from .watch import Watch
 
 # launch.py needs a second or more to end the other ranks: what is gone sooner was gone first.
 _SAME_MOMENT_S = 0.5
-
 _TAIL_LINES = 15
 
 

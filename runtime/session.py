@@ -9,6 +9,7 @@ import os
 import random
 import socket
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -131,16 +132,25 @@ def start(*, run_dir: Path, seed: int) -> Iterator[Session]:
 
 @contextmanager
 def program() -> Iterator[None]:
-    """Run a program of one process (chat, export, fetch): a `UserError` becomes one line and its exit code."""
+    """Run a program of one process (chat, export, fetch): every fault becomes one line and an exit code.
+
+    The traceback of what nobody expected goes to a file, which the line names.
+    """
     _quiet_libraries()
     _quiet_imports()
     try:
         yield
-    except UserError as error:
-        print(error.text(), file=sys.stderr, flush=True)
-        raise SystemExit(int(error.code)) from None
+        sys.stdout.flush()
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough; without this Python complains again while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise SystemExit(int(ExitCode.OK)) from None
+    except Exception as fault:
+        error = fault if isinstance(fault, UserError) else _explain_alone(fault)
+        print(error.text(), file=sys.stderr, flush=True)
+        raise SystemExit(int(error.code)) from None
 
 
 def _failed(session: Session, fault: BaseException) -> int:
@@ -150,21 +160,44 @@ def _failed(session: Session, fault: BaseException) -> int:
     if "TUNEC_SUPERVISOR_PID" not in os.environ:
         # With a supervisor it is told once, by the supervisor, from the record below.
         print(error.text(), file=sys.stderr, flush=True)
-    rank_module.write_result(
-        session.run_dir,
-        "failed",
-        exit_code=int(error.code),
-        message=error.message,
-        help=error.help,
-    )
+    try:
+        rank_module.write_result(
+            session.run_dir,
+            "failed",
+            exit_code=int(error.code),
+            message=error.message,
+            help=error.help,
+        )
+    except (OSError, UserError) as second:
+        # The disk that ended the run may well refuse this, too; the process must still end.
+        print(f"error: result.json not written: {second}", file=sys.stderr, flush=True)
     return int(error.code)
 
 
 def _explain(session: Session, fault: BaseException) -> UserError:
-    text = str(fault)
     log = session.run_dir / "logs" / f"traceback-rank-{session.rank}.txt"
-    log.parent.mkdir(exist_ok=True)
-    write_text(log, "".join(traceback.format_exception(fault)))
+    return _explanation(fault, _keep_traceback(fault, log))
+
+
+def _explain_alone(fault: Exception) -> UserError:
+    log = Path(tempfile.gettempdir()) / f"tunec-traceback-{os.getpid()}.txt"
+    return _explanation(fault, _keep_traceback(fault, log))
+
+
+def _keep_traceback(fault: BaseException, log: Path) -> str:
+    """Write the traceback aside and say where; on standard error when that fails (a full disk)."""
+    text = "".join(traceback.format_exception(fault))
+    try:
+        log.parent.mkdir(exist_ok=True)
+        write_text(log, text)
+    except (OSError, UserError):
+        print(text, file=sys.stderr, flush=True)
+        return "printed above"
+    return f"in {log}"
+
+
+def _explanation(fault: BaseException, kept: str) -> UserError:
+    text = str(fault)
     if isinstance(fault, KeyboardInterrupt):
         return UserError("interrupted before training started", code=ExitCode.LOST)
     if isinstance(fault, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
@@ -177,8 +210,8 @@ def _explain(session: Session, fault: BaseException) -> UserError:
         return UserError("another process of the run ended", code=ExitCode.LOST)
     first = next((line for line in text.splitlines() if line.strip()), "")
     return UserError(
-        f"internal error: {type(fault).__name__}: {first}",
-        help=f"this is a fault of tunec or of a library; the traceback is in {log}",
+        f"internal error: {type(fault).__name__}{': ' if first else ''}{first}",
+        help=f"this is a fault of tunec or of a library; the traceback is {kept}",
         code=ExitCode.INTERNAL,
     )
 

@@ -31,7 +31,6 @@ from .run_folder import check_manifest, clear, delete, locked
 from .watch import InterruptedEarlyError, Signals, Watch
 
 _POLL_S = 0.1
-
 _PR_SET_CHILD_SUBREAPER = 36
 
 

@@ -15,7 +15,6 @@ from .rank import STOP_SIGNALS, is_alive
 from .records import Rank, read_pids, read_records, read_result
 
 _LINGER_S = 5.0
-
 _STOPPING = (
     "stopping after this step, saving; press Ctrl-C again to end now without a new checkpoint"
 )

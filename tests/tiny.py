@@ -97,11 +97,11 @@ def write_chats(path: Path, count: int, *, seed: int = 0) -> Path:
     return path
 
 
-def write_spec(path: Path, text: str) -> Path:
-    """Write a spec over the small sound base: sections of `text` replace those of the base."""
+def write_spec(path: Path, text: str, *, base: str | None = None) -> Path:
+    """Write a spec over the small sound base (or `base`): keys of `text` replace those of the base."""
     import tomli
 
-    sections: dict[str, Any] = tomli.loads(BASE)
+    sections: dict[str, Any] = tomli.loads(BASE if base is None else base)
     for name, values in tomli.loads(text).items():
         merged = {**sections.get(name, {}), **values}
         if values.get("type", sections.get(name, {}).get("type")) != sections.get(name, {}).get(

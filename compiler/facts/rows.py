@@ -37,7 +37,7 @@ def scan(text: str, source: Source) -> tuple[int, BadRow | None]:
     """Count the rows up to the source's limit, and stop at the first bad one."""
     count, line = 0, 1
     try:
-        for line, row in _array_rows(text) if is_array(text) else _line_rows(text):  # noqa: B007 - for the handler
+        for line, row in _array_rows(text) if is_array(text) else _line_rows(text):
             if source.limit is not None and count >= source.limit:
                 break
             check_row(source, row)
@@ -59,34 +59,51 @@ def _line_rows(text: str) -> Iterator[tuple[int, Any]]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as fault:
-                raise _json_error(fault, number) from None
+                help = "in a .jsonl file each line is one row; in a .json file `[` and `]` enclose them"
+                raise RowError(_json_fault(fault), help, number) from None
             yield number, row
 
 
 def _array_rows(text: str) -> Iterator[tuple[int, Any]]:
+    """Yield the elements of a JSON array one at a time: a broken one is placed by its own line."""
     decoder = json.JSONDecoder()
-    position = text.index("[") + 1
-    line, counted = 1, 0
-    while True:
-        while position < len(text) and text[position] in " \t\r\n,":
-            position += 1
+    position = _skip_blanks(text, text.index("[") + 1)
+    line, counted, first = 1, 0, True
+    while text[position : position + 1] != "]" or not first:
         line, counted = line + text.count("\n", counted, position), position
-        if text[position : position + 1] == "]":
-            return
         try:
             row, position = decoder.raw_decode(text, position)
         except (ValueError, RecursionError) as fault:
-            raise _json_error(fault, getattr(fault, "lineno", line)) from None
+            raise RowError(_json_fault(fault), line=getattr(fault, "lineno", line)) from None
         yield line, row
+        position, first = _skip_blanks(text, position), False
+        if text[position : position + 1] == "]":
+            break
+        if text[position : position + 1] != ",":
+            raise _misplaced(text, position, "expecting `,` or `]`")
+        position = _skip_blanks(text, position + 1)
+    end = _skip_blanks(text, position + 1)
+    if end < len(text):
+        raise _misplaced(text, end, "there is text after the closing `]`")
 
 
-def _json_error(fault: ValueError | RecursionError, line: int) -> RowError:
+def _skip_blanks(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position
+
+
+def _misplaced(text: str, position: int, message: str) -> RowError:
+    fault = json.JSONDecodeError(message, text, position)
+    return RowError(_json_fault(fault), line=fault.lineno)
+
+
+def _json_fault(fault: ValueError | RecursionError) -> str:
+    if isinstance(fault, json.JSONDecodeError):
+        return f"not JSON: {fault.msg[:1].lower()}{fault.msg[1:]} at column {fault.colno}"
     if isinstance(fault, RecursionError):
-        return RowError("not usable JSON: nested too deeply", line=line)
-    if not isinstance(fault, json.JSONDecodeError):
-        # Python refuses to convert numbers of more than 4,300 digits.
-        return RowError("not usable JSON: a number has too many digits", line=line)
-    return RowError(f"not JSON: {fault.msg.lower()} at column {fault.colno}", line=line)
+        return "not usable JSON: nested too deeply"
+    return "not usable JSON: a number with too many digits"
 
 
 def check_row(source: Source, row: Any) -> None:
@@ -102,20 +119,25 @@ def check_row(source: Source, row: Any) -> None:
 def _check_alpaca(source: AlpacaSource, row: dict[str, Any]) -> None:
     _optional_text(row, source.system)
     _check_history(row.get(source.history), source.history)
-    if not (_text(row, source.instruction) + _optional_text(row, source.input)):
+    if not (_text(row, source.instruction) + _optional_text(row, source.input)).strip():
         raise RowError(f"`{source.instruction}` is empty")
     if not _text(row, source.output).strip():
         raise RowError(f"`{source.output}` is empty: there is no answer to learn")
 
 
 def _check_history(value: Any, name: str) -> None:
-    good = value is None or (
-        isinstance(value, list)
-        and all(isinstance(pair, list) and len(pair) == 2 for pair in value)
-        and all(isinstance(text, str) for pair in value for text in pair)
+    if value is None:
+        return
+    good = isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
+        for pair in value
     )
     if not good:
         raise RowError(f"`{name}` is not a list of [user, assistant] pairs of texts")
+    for number, (asked, answered) in enumerate(value, start=1):
+        _check_encodable(asked + answered, f"pair {number} of `{name}`")
+        if not answered.strip():
+            raise RowError(f"pair {number} of `{name}` has an empty answer")
 
 
 def _check_messages(source: MessagesSource, row: dict[str, Any]) -> None:
@@ -141,13 +163,18 @@ def _check_messages(source: MessagesSource, row: dict[str, Any]) -> None:
 def _role(source: MessagesSource, item: Any, number: int) -> str:
     if not isinstance(item, dict):
         raise RowError(f"message {number} is {_kind(item)}, expected an object")
-    role, content = item.get(source.role), item.get(source.content)
+    if source.role not in item:
+        raise RowError(
+            f"message {number} has no `{source.role}`", f"keys of this message: {_listed(item)}"
+        )
+    role, content = item[source.role], item.get(source.content)
     if role not in ROLES:
         raise RowError(
-            f"message {number} has the {source.role} {role!r}, expected one of {', '.join(ROLES)}"
+            f"message {number} has the {source.role} {_shown(role)}, expected one of {', '.join(ROLES)}"
         )
     if not isinstance(content, str):
         raise RowError(f"`{source.content}` of message {number} is {_kind(content)}, expected text")
+    _check_encodable(content, f"`{source.content}` of message {number}")
     if role == "assistant" and not content.strip():
         raise RowError(f"message {number} is an empty answer")
     return str(role)
@@ -155,8 +182,7 @@ def _role(source: MessagesSource, item: Any, number: int) -> str:
 
 def _column(row: dict[str, Any], name: str) -> Any:
     if name not in row:
-        there = ", ".join(f"`{key}`" for key in row) or "none"
-        raise RowError(f"the row has no column `{name}`", f"columns of this row: {there}")
+        raise RowError(f"the row has no column `{name}`", f"columns of this row: {_listed(row)}")
     return row[name]
 
 
@@ -164,11 +190,31 @@ def _text(row: dict[str, Any], name: str) -> str:
     value = _column(row, name)
     if not isinstance(value, str):
         raise RowError(f"`{name}` is {_kind(value)}, expected text")
+    _check_encodable(value, f"`{name}`")
     return value
 
 
 def _optional_text(row: dict[str, Any], name: str) -> str:
     return "" if row.get(name) is None else _text(row, name)
+
+
+def _check_encodable(text: str, what: str) -> None:
+    """Half of a surrogate pair can be said in JSON but is no character: no tokenizer takes it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as fault:
+        raise RowError(
+            f"{what} holds \\u{ord(text[fault.start]):04x}, half of a character"
+        ) from None
+
+
+def _listed(names: dict[str, Any]) -> str:
+    clean = (name.encode("utf-8", "backslashreplace").decode() for name in names)
+    return ", ".join(f"`{name}`" for name in clean) or "none"
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value)[:40] if isinstance(value, str | None) else _kind(value)
 
 
 def _kind(value: Any) -> str:

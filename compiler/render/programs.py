@@ -55,8 +55,13 @@ class Places:
         """Return the Python text of a path of the spec."""
         if os.path.isabs(path):
             return f"Path({python_literal(path)})"
-        relative = os.path.relpath(self.base / path, self.run_dir)
+        relative = os.path.relpath(self._followed(path), self.run_dir)
         return f"RUN_DIR / {python_literal(relative)}"
+
+    def _followed(self, path: str) -> Path:
+        parts = Path(path).parts
+        end = len(parts) - parts[::-1].index("..") if ".." in parts else 0
+        return Path(os.path.realpath(self.base.joinpath(*parts[:end])), *parts[end:])
 
 
 def render_programs(plan: Plan) -> dict[str, str]:

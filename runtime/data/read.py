@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,9 +64,8 @@ class Messages:
         """Return the row as a conversation; raises `UserError` for a row that is none."""
         listed = _column(row, self.messages, place)
         if not isinstance(listed, list) or not listed:
-            raise row_error(
-                place, f"`{self.messages}` is {_kind(listed)}, expected a list of messages"
-            )
+            found = "an empty list" if listed == [] else _kind(listed)
+            raise row_error(place, f"`{self.messages}` is {found}, expected a list of messages")
         messages = tuple(self._message(item, index + 1, place) for index, item in enumerate(listed))
         check_order(messages, place)
         return Conversation(messages, self.name, place)
@@ -73,12 +73,11 @@ class Messages:
     def _message(self, item: Any, number: int, place: str) -> Message:
         if not isinstance(item, dict):
             raise row_error(place, f"message {number} is {_kind(item)}, expected an object")
-        if self.role not in item:
-            there = ", ".join(f"`{_clean(key)}`" for key in item) or "none"
-            raise row_error(
-                place, f"message {number} has no `{self.role}`", f"keys of this message: {there}"
-            )
-        role, content = item[self.role], item.get(self.content)
+        for key in (self.role, self.content):
+            if key not in item:
+                help = f"keys of this message: {_names(item)}"
+                raise row_error(place, f"message {number} has no `{key}`", help)
+        role, content = item[self.role], item[self.content]
         if role not in ROLES:
             raise row_error(
                 place,
@@ -109,9 +108,7 @@ def read(sources: Sequence[Source]) -> list[Conversation]:
 def _read_source(source: Source) -> list[Conversation]:
     rows: list[Conversation] = []
     path = Path(os.path.normpath(source.path))
-    for line, row in _rows(path):
-        if source.limit is not None and len(rows) >= source.limit:
-            break
+    for line, row in islice(_rows(path), source.limit):
         place = place_of(path, line)
         if not isinstance(row, dict):
             raise row_error(place, f"the row is {_kind(row)}, expected an object")
@@ -190,8 +187,8 @@ def _json_fault(fault: ValueError | RecursionError) -> str:
 
 def _column(row: dict[str, Any], name: str, place: str) -> Any:
     if name not in row:
-        there = ", ".join(f"`{_clean(key)}`" for key in row) or "none"
-        raise row_error(place, f"the row has no column `{name}`", f"columns of this row: {there}")
+        help = f"columns of this row: {_names(row)}"
+        raise row_error(place, f"the row has no column `{name}`", help)
     return row[name]
 
 
@@ -240,8 +237,9 @@ def _check_encodable(text: str, what: str, place: str) -> None:
         ) from None
 
 
-def _clean(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+def _names(row: dict[str, Any]) -> str:
+    names = ", ".join(f"`{key}`" for key in row) or "none"
+    return names.encode("utf-8", "backslashreplace").decode()
 
 
 def _shown(value: Any) -> str:

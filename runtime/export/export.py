@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 from pathlib import Path
@@ -12,14 +11,14 @@ from typing import Any, Literal
 import torch
 
 from ..errors import ExitCode, UserError
-from ..models.load import DTYPES, Dtype, load_causal_lm
-from ..models.variants import Method, display, load_tokenizer_of, load_trained
+from ..models.load import DTYPES, Dtype, display, load_causal_lm, stored_dtype
+from ..models.variants import Method, load_tokenizer_of, load_trained
 from ..session import program
 from ..storage import disk_errors, gib, staging_directory
 
 PROBE = "The quick brown fox jumps over the lazy dog. 1 + 1 = 2."
-TOLERANCE: dict[Dtype, float] = {"fp32": 1e-3, "bf16": 0.5, "fp16": 0.1}
-"""Largest accepted difference of logits between the trained and the written model, by number format."""
+TOLERANCE: dict[Dtype, float] = {"fp32": 1e-4, "bf16": 0.05, "fp16": 0.01}
+"""Largest accepted difference of logits between the trained and the written model, relative to the largest logit."""
 
 
 def export(
@@ -43,17 +42,17 @@ def export(
     Raises:
         UserError: (as one line) nothing was trained, `output` exists, the disk is full, or the comparison fails.
     """
+    options = _options()
     with program():
-        options = _options()
         target = output if options.output is None else Path(options.output).absolute()
-        chosen: Dtype = _stored_dtype(base) if dtype == "same" else dtype
-        _check_target(target, trained, overwrite=options.overwrite)
+        _check_target(target, (Path(base), trained), overwrite=options.overwrite)
         hub: dict[str, Any] = {
             "revision": revision,
             "cache_dir": cache_dir,
             "token_env": token_env,
             "trust_remote_code": trust_remote_code,
         }
+        chosen: Dtype = stored_dtype(base, **hub) if dtype == "same" else dtype
         print("loading the trained model", flush=True)
         model = load_trained(trained, base=base, method=method, dtype="fp32", **hub).eval()
         tokenizer = load_tokenizer_of(trained)
@@ -63,6 +62,7 @@ def export(
         if method == "lora":
             with model.disable_adapter():
                 untrained = _logits(model, probe)
+            _check_trained(expected, untrained)
             model = model.merge_and_unload()
         staging = staging_directory(target)
         try:
@@ -73,9 +73,7 @@ def export(
                 tokenizer.save_pretrained(str(staging))
             del model
             _compare(staging, probe, expected, untrained, chosen)
-            if target.exists():
-                shutil.rmtree(target)
-            os.replace(staging, target)
+            _put_in_place(staging, target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         size = sum(file.stat().st_size for file in target.iterdir())
@@ -94,7 +92,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _check_target(target: Path, trained: Path, *, overwrite: bool) -> None:
+def _check_target(target: Path, inputs: tuple[Path, ...], *, overwrite: bool) -> None:
     if target.exists() and not overwrite:
         raise UserError(
             f"{display(target)} exists already",
@@ -105,20 +103,31 @@ def _check_target(target: Path, trained: Path, *, overwrite: bool) -> None:
         raise UserError(
             f"{display(target)} is no model folder, so it is not replaced", code=ExitCode.CONFLICT
         )
-    if os.path.realpath(target) == os.path.realpath(trained):
+    if os.path.realpath(target) in map(os.path.realpath, inputs):
         raise UserError(
-            "the merged model cannot take the place of the trained weights", code=ExitCode.CONFLICT
+            f"{display(target)}: the merged model cannot take the place of what it is made from",
+            help="name another folder with --output",
+            code=ExitCode.CONFLICT,
         )
 
 
-def _stored_dtype(base: Path | str) -> Dtype:
-    """Return the format the base model's configuration names; fp32 where it names none."""
-    names: dict[str, Dtype] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
-    try:
-        config = json.loads((Path(base) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return "bf16" if isinstance(base, str) else "fp32"
-    return names.get(str(config.get("dtype") or config.get("torch_dtype")), "fp32")
+def _check_trained(trained: torch.Tensor, untrained: torch.Tensor) -> None:
+    if torch.equal(trained, untrained):
+        raise UserError(
+            "the trained model answers exactly as the base model: the adapter changes nothing",
+            help="was it trained at all? see metrics.jsonl",
+            code=ExitCode.CHECKPOINT,
+        )
+
+
+def _put_in_place(staging: Path, target: Path) -> None:
+    """Two renames: whoever looks sees the old export or the new one, hardly ever none and never a part."""
+    old = target.parent / f".{target.name}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(staging, target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @torch.no_grad()
@@ -142,7 +151,7 @@ def _compare(
     written = _logits(load_causal_lm(folder, dtype="fp32").eval(), probe)
     difference = float((written - expected).abs().max())
     print(f"largest difference of logits to the trained model: {difference:.1e}", flush=True)
-    if not difference <= TOLERANCE[dtype]:
+    if not difference <= TOLERANCE[dtype] * float(expected.abs().max()):
         raise UserError(
             f"the written model differs from the trained one by {difference:.2g} in its logits",
             help="nothing was kept; this is a fault of tunec or of a library",
@@ -150,7 +159,7 @@ def _compare(
         )
     if untrained is not None and torch.equal(written, untrained):
         raise UserError(
-            "the written model answers exactly as the base model: the adapter changes nothing",
-            help="was it trained at all? see metrics.jsonl",
+            f"rounding to {dtype} takes away all that the adapter has learned",
+            help='set `export.dtype = "fp32"`',
             code=ExitCode.CHECKPOINT,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,9 +12,10 @@ from threading import Thread
 from typing import Any, Literal
 
 from ..errors import ExitCode, UserError
-from ..models.load import Dtype, load_causal_lm, load_tokenizer
-from ..models.variants import Method, display, load_trained
+from ..models.load import Dtype, display, load_causal_lm, load_tokenizer
+from ..models.variants import Method, load_trained
 from ..session import program
+from ..storage import step_directories, step_of
 
 Variant = Literal["base", "trained", "merged"]
 HELP = "/clear forgets the conversation, /exit (or Ctrl-D) ends it, Ctrl-C stops an answer"
@@ -41,8 +43,9 @@ def chat(
 
     `temperature` 0 always takes the likeliest token. Errors are one line and an exit code.
     """
+    options = _options(method)
     with program():
-        options = _options(method)
+        _write_anything()
         hub: dict[str, Any] = {
             "revision": revision,
             "cache_dir": cache_dir,
@@ -68,12 +71,12 @@ def chat(
             temperature=temperature if options.temperature is None else options.temperature,
             top_p=top_p,
             repetition_penalty=repetition_penalty,
-            system=options.system or system,
+            system=system if options.system is None else options.system,
         )
         if options.prompt:
             _answer_prompts(talk, options.prompt)
         else:
-            _converse(talk, f"{variant} model, {_shown(folder)}")
+            _converse(talk, f"{variant} model, {display(folder)}")
 
 
 class Conversation:
@@ -97,11 +100,12 @@ class Conversation:
         self.sampling: dict[str, Any] = {
             "max_new_tokens": max_new_tokens,
             "do_sample": temperature > 0,
+            "repetition_penalty": repetition_penalty,
+            "pad_token_id": tokenizer.pad_token_id,
+            "eos_token_id": _end_tokens(model, tokenizer),
         }
         if temperature > 0:
             self.sampling.update(temperature=temperature, top_p=top_p)
-        if repetition_penalty != 1.0:
-            self.sampling["repetition_penalty"] = repetition_penalty
         self.messages: list[dict[str, str]] = []
         self.clear()
 
@@ -113,10 +117,8 @@ class Conversation:
         """Yield the answer to `text` piece by piece as it is made, and remember it."""
         from transformers import TextIteratorStreamer
 
-        self.messages.append({"role": "user", "content": text})
-        inputs = self.tokenizer.apply_chat_template(
-            self.messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        ).to(self.model.device)
+        self.messages.append({"role": "user", "content": _encodable(text)})
+        inputs = self._prompt()
         streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
         stop = _Stop()
         faults: list[BaseException] = []
@@ -133,7 +135,21 @@ class Conversation:
             worker.join()
             self.messages.append({"role": "assistant", "content": answer})
         if faults:
-            raise UserError(f"the model could not answer: {faults[0]}", code=ExitCode.INTERNAL)
+            # Told by its type to `program`: out of memory is not a fault of tunec.
+            raise faults[0]
+
+    def _prompt(self) -> dict[str, Any]:
+        try:
+            encoded = self.tokenizer.apply_chat_template(
+                self.messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+            )
+        except Exception as fault:
+            cause = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
+            raise UserError(
+                f"the chat template refuses this conversation: {cause}", code=ExitCode.DATA
+            ) from None
+        wanted = ("input_ids", "attention_mask")
+        return {name: encoded[name].to(self.model.device) for name in wanted}
 
     def _generate(
         self, inputs: Any, streamer: Any, stop: _Stop, faults: list[BaseException]
@@ -142,14 +158,19 @@ class Conversation:
             self.model.generate(
                 **inputs,
                 streamer=streamer,
-                pad_token_id=self.tokenizer.pad_token_id,
-                eos_token_id=self.tokenizer.eos_token_id,
                 stopping_criteria=[stop],
                 **self.sampling,
             )
         except Exception as fault:
             faults.append(fault)
             streamer.end()
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Return every token that ends an answer: some models name more than the tokenizer does."""
+    named = model.generation_config.eos_token_id
+    more = named if isinstance(named, list) else [named]
+    return sorted({token for token in [tokenizer.eos_token_id, *more] if token is not None})
 
 
 class _Stop:
@@ -193,6 +214,8 @@ def _options(method: Method) -> argparse.Namespace:
     options = parser.parse_args()
     if options.model == "adapter":
         options.model = "trained"
+    if options.checkpoint is not None and options.model in {"base", "merged"}:
+        parser.error(f"--checkpoint names an adapter, it does not go with --model {options.model}")
     return options
 
 
@@ -206,11 +229,10 @@ def _default_variant(trained: Path) -> Variant:
 def _checkpoint(checkpoints: Path, step: int, method: Method) -> Path:
     folder = checkpoints / f"step-{step}" / "adapter"
     if method != "lora" or not folder.is_dir():
-        steps = sorted(int(path.name[5:]) for path in checkpoints.glob("step-*"))
-        there = ", ".join(map(str, steps)) or "none"
+        there = ", ".join(str(step_of(path)) for path in step_directories(checkpoints)[::-1])
         raise UserError(
             f"there is no adapter of step {step}",
-            help=f"steps with a checkpoint: {there}; only LoRA runs keep weights to talk to there",
+            help=f"steps with a checkpoint: {there or 'none'}; only LoRA runs keep weights to talk to there",
             code=ExitCode.CONFLICT,
         )
     return folder
@@ -236,7 +258,7 @@ def _load(
             help="write one with `tunec export SPEC`",
             code=ExitCode.CONFLICT,
         )
-    return load_causal_lm(merged, dtype=dtype)
+    return load_causal_lm(merged, dtype=dtype, trust_remote_code=bool(hub.get("trust_remote_code")))
 
 
 def _answer_prompts(talk: Conversation, prompts: Sequence[str]) -> None:
@@ -279,6 +301,17 @@ def _stream(talk: Conversation, text: str) -> None:
     print(flush=True)
 
 
+def _write_anything() -> None:
+    """Characters that the terminal's encoding lacks become question marks and not an error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _encodable(text: str) -> str:
+    """Bytes that were no text in the terminal's encoding come in as half characters."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _use_history() -> None:
     """Line editing and history, where Python was built with it."""
     with contextlib.suppress(ImportError):
@@ -288,7 +321,3 @@ def _use_history() -> None:
 def _printable(text: str) -> str:
     """Drop control characters: a model must not be able to drive the terminal."""
     return "".join(c for c in text if c in "\n\t" or (ord(c) >= 32 and not 127 <= ord(c) < 160))
-
-
-def _shown(place: Path | str) -> str:
-    return display(place) if isinstance(place, Path) else place

@@ -100,6 +100,20 @@ def load_causal_lm(
     return model
 
 
+def stored_dtype(path: Path | str, **hub: Any) -> Dtype:
+    """Return the number format the model's configuration names; fp32 where it names none tunec writes."""
+    from transformers import AutoConfig
+
+    _check_folder(path)
+    arguments = _hub_arguments(**hub)
+    try:
+        config = AutoConfig.from_pretrained(str(path), **arguments)
+    except Exception as fault:
+        raise _load_fault("configuration", path, fault) from None
+    named = config.dtype or config.get_text_config().dtype
+    return next((name for name, dtype in DTYPES.items() if dtype == named), "fp32")
+
+
 def train_all(model: Any, *, gradient_checkpointing: bool = False) -> Any:
     """Return the model with every parameter trainable."""
     for parameter in model.parameters():

@@ -128,7 +128,7 @@ class FusedHead:
         """
         if self.checked or not self.head.tunec_loss:
             return
-        if loss.shape != () or float(loss) != self.head.tunec_loss:
+        if loss.shape != () or float(loss.detach()) != self.head.tunec_loss:
             raise UserError(
                 "this model changes its logits after the output head in a way tunec does not know",
                 help="please report the model; no wrong loss was used",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class MetricsFile:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics file; a last line cut off by a crash is left out."""
+    """Return the rows of a metrics file; a line cut off by a crash or a full disk is left out."""
     rows = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -41,9 +42,14 @@ def read(path: Path) -> list[dict[str, Any]]:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
-            break
+            continue
     return rows
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row) + "\n"
+    """JSON has no NaN and no infinity: such a number (a gradient norm of fp16) becomes null."""
+    finite = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.items()
+    }
+    return json.dumps(finite) + "\n"

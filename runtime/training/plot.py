@@ -14,8 +14,10 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) ->
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
+    # One point makes no line: it needs a mark to be seen.
+    dot = {"marker": "o", "markersize": 4}
     train = [(row["step"], row["loss"]) for row in rows if "loss" in row]
     held_out = [(row["step"], row["eval_loss"]) for row in rows if "eval_loss" in row]
     rates = [(row["step"], row["learning_rate"]) for row in rows if "learning_rate" in row]
@@ -31,13 +33,12 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) ->
             alpha=0.3,
             linewidth=1,
             label="training, each line of the log",
+            **(dot if len(train) == 1 else {}),
         )
         losses.plot(steps, _smooth(values), color=BLUE, linewidth=2, label="training, running mean")
     if held_out:
         steps, values = zip(*held_out, strict=True)
-        losses.plot(
-            steps, values, color=ORANGE, marker="o", markersize=4, linewidth=2, label="evaluation"
-        )
+        losses.plot(steps, values, color=ORANGE, linewidth=2, label="evaluation", **dot)
         losses.annotate(
             f"{values[-1]:.3f}",
             (steps[-1], values[-1]),
@@ -47,13 +48,17 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) ->
             color=ORANGE,
         )
     if rates:
-        rate.plot(*zip(*rates, strict=True), color=INK, linewidth=1.2)
-    losses.set_title(title, loc="left", color=INK)
+        rate.plot(
+            *zip(*rates, strict=True), color=INK, linewidth=1.2, **(dot if len(rates) == 1 else {})
+        )
+    losses.set_title(title, loc="left", color=INK, parse_math=False)
     losses.set_ylabel("loss (nats a token)")
     losses.set_ylim(bottom=0)
-    losses.legend(frameon=False)
+    if train or held_out:
+        losses.legend(frameon=False)
     rate.set_ylabel("learning rate")
     rate.set_xlabel("step")
+    rate.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     for axes in (losses, rate):
         axes.grid(alpha=0.25)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tunec.compiler.diagnostics import Diagnostic, Level, SpecPath
 from tunec.compiler.docs import field_docs, first_sentence
+from tunec.compiler.names import RENAMED
 from tunec.compiler.spec import (
     AlpacaSource,
     Full,
@@ -22,7 +23,8 @@ from tunec.compiler.spec import (
     TokenizerTemplate,
     Training,
 )
-from tunec.compiler.structure import CODES, RENAMED, dotted, structure, unstructure
+from tunec.compiler.structure import CODES, structure, unstructure
+from tunec.compiler.toml_words import dotted
 
 Changes = dict[str, dict[str, Any]]
 

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from tunec.runtime import rank, storage, supervisor
+from tunec.runtime import launcher, preflight, rank, run_folder, storage
 from tunec.runtime.errors import ExitCode, UserError
+from tunec.runtime.options import Options
 
 DEADLINE_S = 120.0
 SEED = int(os.environ.get("TEST_SEED", "1"))
@@ -468,7 +469,7 @@ def test_finished_run_is_not_resumed(run: Run) -> None:
 def test_overwrite_deletes_the_outputs_and_nothing_else(run: Run) -> None:
     """Files that the run did not write stay."""
     stopped(run)
-    for name in (*supervisor.OUTPUTS, "notes.txt", "data"):
+    for name in (*run_folder.OUTPUTS, "notes.txt", "data"):
         path = run.run_dir / name
         if not path.exists():
             path.mkdir() if "." not in name[1:] else path.touch()
@@ -569,20 +570,20 @@ def test_living_ranks_of_a_killed_supervisor_are_waited_for(run: Run) -> None:
 # --- preflight --------------------------------------------------------------------------------------
 
 
-def options(run_dir: Path, **changes: object) -> supervisor.Options:
+def options(run_dir: Path, **changes: object) -> Options:
     base: dict[str, object] = {
         "run_dir": run_dir,
         "processes": 2,
         "device": "cpu",
         "command": ("true",),
     }
-    return supervisor.Options(**{**base, **changes})  # type: ignore[arg-type]
+    return Options(**{**base, **changes})  # type: ignore[arg-type]
 
 
 def test_too_little_space(tmp_path: Path) -> None:
     """The message has both sizes."""
     with pytest.raises(UserError, match=r"1000000\.0 GiB needed, .* free") as caught:
-        supervisor.preflight(options(tmp_path, need_gib=1e6))
+        preflight.preflight(options(tmp_path, need_gib=1e6))
     assert caught.value.code == ExitCode.ENVIRONMENT
 
 
@@ -593,7 +594,7 @@ def test_busy_port(tmp_path: Path) -> None:
         holder.listen()
         port = holder.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} cannot be used"):
-            supervisor.preflight(options(tmp_path, port=port))
+            preflight.preflight(options(tmp_path, port=port))
 
 
 def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -602,9 +603,9 @@ def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     def refuse(path: Path, data: bytes) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(supervisor, "write_bytes", refuse)
+    monkeypatch.setattr(preflight, "write_bytes", refuse)
     with pytest.raises(UserError, match=r"cannot be written \(Permission denied\)"):
-        supervisor.preflight(options(tmp_path))
+        preflight.preflight(options(tmp_path))
 
 
 @pytest.fixture
@@ -642,13 +643,13 @@ def test_gpus(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     chosen = options(tmp_path, device="gpu", processes=processes)
-    assert supervisor.preflight(chosen) == gpus
+    assert preflight.preflight(chosen) == gpus
     command = ["deepspeed", "--num_gpus", str(processes), "train.py"]
-    words = supervisor.launcher_command(command, 1234, gpus)
+    words = launcher.launcher_command(command, 1234, gpus)
     wanted = ["--num_gpus", str(processes)]
     if gpus:
         wanted = ["--include", f"localhost:{','.join(gpus)}"]
-        env = supervisor.child_environment(chosen, port=1, resume_from=None, gpus=gpus)
+        env = launcher.child_environment(chosen, port=1, resume_from=None, gpus=gpus)
         assert "CUDA_VISIBLE_DEVICES" not in env
     assert words[-3:] == [*wanted, "train.py"]
 
@@ -670,7 +671,7 @@ def test_too_few_gpus(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     with pytest.raises(UserError, match=says) as caught:
-        supervisor.preflight(options(tmp_path, device="gpu", processes=3))
+        preflight.preflight(options(tmp_path, device="gpu", processes=3))
     assert caught.value.code == ExitCode.ENVIRONMENT
 
 
@@ -678,7 +679,7 @@ def test_no_gpu_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """Without a driver the message says how it was looked for."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="nvidia-smi"):
-        supervisor.preflight(options(tmp_path, device="gpu"))
+        preflight.preflight(options(tmp_path, device="gpu"))
 
 
 # --- command and environment ------------------------------------------------------------------------
@@ -686,28 +687,28 @@ def test_no_gpu_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_flags_of_the_launcher() -> None:
     """DeepSpeed gets its flags right after its name; another program is left alone."""
-    words = supervisor.launcher_command(["deepspeed", "--num_gpus", "2", "train.py"], 7)
+    words = launcher.launcher_command(["deepspeed", "--num_gpus", "2", "train.py"], 7)
     assert words[:3] == ["deepspeed", "--master_port", "7"]
     assert "--log_level" in words
     assert words[-3:] == ["--num_gpus", "2", "train.py"]
-    words = supervisor.launcher_command(["deepspeed", "--log_level", "info", "train.py"], 7)
+    words = launcher.launcher_command(["deepspeed", "--log_level", "info", "train.py"], 7)
     assert words.count("--log_level") == 1
-    assert supervisor.launcher_command(["python", "train.py"], 7) == ["python", "train.py"]
+    assert launcher.launcher_command(["python", "train.py"], 7) == ["python", "train.py"]
 
 
 def test_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Children get what they need, and nothing of an outer run."""
     monkeypatch.setenv("TUNEC_RESUME_FROM", "/of/another/run")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    env = supervisor.child_environment(options(tmp_path, grace_s=20), port=7, resume_from=None)
+    env = launcher.child_environment(options(tmp_path, grace_s=20), port=7, resume_from=None)
     assert "TUNEC_RESUME_FROM" not in env
     assert env["DS_ACCELERATOR"] == "cpu"
     assert env["CUDA_VISIBLE_DEVICES"] == ""
     assert env["TUNEC_GRACE_S"] == "18"
     assert env["PATH"].split(":")[0] == str(Path(sys.executable).parent)
-    assert env["OMP_NUM_THREADS"] == str(max(1, supervisor.usable_cpus() // 2))
+    assert env["OMP_NUM_THREADS"] == str(max(1, launcher.usable_cpus() // 2))
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    env = supervisor.child_environment(options(tmp_path), port=7, resume_from=tmp_path / "step-4")
+    env = launcher.child_environment(options(tmp_path), port=7, resume_from=tmp_path / "step-4")
     assert env["OMP_NUM_THREADS"] == "5"
     assert env["TUNEC_RESUME_FROM"] == str(tmp_path / "step-4")
 

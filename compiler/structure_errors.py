@@ -1,0 +1,109 @@
+"""From the tree of cattrs' errors to faults: what to say about each, and what takes the value's place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from attrs import evolve, frozen
+from cattrs import (
+    AttributeValidationNote,
+    ClassValidationError,
+    ForbiddenExtraKeysError,
+    IterableValidationError,
+    IterableValidationNote,
+)
+
+from .converter import Refusal
+from .diagnostics import Diagnostic, SpecPath
+from .key_errors import missing_value, unknown_key
+from .places import REMOVE, Node, Table
+from .spec import Spec
+from .value_errors import refusal_diagnostic
+
+
+@frozen
+class Fault:
+    """One structural error: what to say, which paths it spoils, and what takes the value's place."""
+
+    path: SpecPath
+    diagnostic: Diagnostic | None
+    broken: tuple[SpecPath, ...]
+    repair: Any = REMOVE
+    claims: tuple[SpecPath, ...] = ()
+    """Absent values that were probably meant; nothing is said about their absence."""
+
+
+def find_faults(refusal: BaseException, data: dict[str, Any]) -> list[Fault]:
+    """Return the faults in the data of a spec that was refused."""
+    return _without_echoes(list(_walk(refusal, data, Node((), Spec))))
+
+
+def _walk(refusal: BaseException, data: Any, node: Node) -> Iterator[Fault]:
+    """Yield the faults of a tree of refusals. `data` is the value at the node."""
+    if isinstance(refusal, ClassValidationError):
+        for inner in refusal.exceptions:
+            yield from _walk_field(inner, data, node, refusal.cl)
+    elif isinstance(refusal, IterableValidationError):
+        for inner in refusal.exceptions:
+            note = _note(inner, IterableValidationNote)
+            yield from _walk(inner, data[note.index], node.item(note.index, note.type))
+    elif isinstance(refusal, Refusal):
+        diagnostic = refusal_diagnostic(refusal, node)
+        yield Fault(node.path, diagnostic, (node.path,), node.repair)
+    else:
+        raise refusal  # a fault of this program, not of the spec
+
+
+def _walk_field(inner: BaseException, data: Any, node: Node, cls: type) -> Iterator[Fault]:
+    if isinstance(inner, ForbiddenExtraKeysError):
+        for key in sorted(inner.extra_fields):
+            path = (*node.path, key)
+            diagnostic, claims = unknown_key(Table(node, cls, data), key)
+            yield Fault(path, diagnostic, (path, *claims), claims=claims)
+        return
+    field = node.field(cls, _note(inner, AttributeValidationNote).name)
+    if isinstance(inner, KeyError):
+        yield Fault(field.path, missing_value(field, cls), (field.path,), field.repair)
+    else:
+        yield from _walk(inner, data[field.path[-1]], field)
+
+
+def _note(refusal: BaseException, kind: Any) -> Any:
+    for note in getattr(refusal, "__notes__", ()):
+        if isinstance(note, kind):
+            return note
+    raise refusal  # a fault of this program, not of the spec
+
+
+def _without_echoes(faults: list[Fault]) -> list[Fault]:
+    """Silence "missing" where an unknown key was probably meant to be the missing one."""
+    claimed = {path for fault in faults for path in fault.claims}
+    return [
+        evolve(fault, diagnostic=None)
+        if fault.path in claimed
+        and fault.diagnostic is not None
+        and fault.diagnostic.code == "T202"
+        else fault
+        for fault in faults
+    ]
+
+
+def repaired(data: dict[str, Any], faults: list[Fault]) -> dict[str, Any]:
+    """Return a copy of the data in which every faulty value has given way."""
+    data = _copy(data)
+    for fault in faults:
+        container: Any = data
+        for part in fault.path[:-1]:
+            container = container[part]
+        if fault.repair is REMOVE:
+            del container[fault.path[-1]]
+        else:
+            container[fault.path[-1]] = fault.repair
+    return data
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
