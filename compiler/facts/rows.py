@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from attrs import frozen
@@ -37,9 +38,8 @@ def scan(text: str, source: Source) -> tuple[int, BadRow | None]:
     """Count the rows up to the source's limit, and stop at the first bad one."""
     count, line = 0, 1
     try:
-        for line, row in _array_rows(text) if is_array(text) else _line_rows(text):
-            if source.limit is not None and count >= source.limit:
-                break
+        rows = _array_rows(text) if is_array(text) else _line_rows(text)
+        for line, row in islice(rows, source.limit):
             check_row(source, row)
             count += 1
     except RowError as fault:
@@ -143,7 +143,8 @@ def _check_history(value: Any, name: str) -> None:
 def _check_messages(source: MessagesSource, row: dict[str, Any]) -> None:
     listed = _column(row, source.messages)
     if not isinstance(listed, list) or not listed:
-        raise RowError(f"`{source.messages}` is {_kind(listed)}, expected a list of messages")
+        found = "an empty list" if listed == [] else _kind(listed)
+        raise RowError(f"`{source.messages}` is {found}, expected a list of messages")
     roles = [_role(source, item, number) for number, item in enumerate(listed, start=1)]
     turns = roles[1:] if roles[0] == "system" else roles
     if not turns:
@@ -163,11 +164,12 @@ def _check_messages(source: MessagesSource, row: dict[str, Any]) -> None:
 def _role(source: MessagesSource, item: Any, number: int) -> str:
     if not isinstance(item, dict):
         raise RowError(f"message {number} is {_kind(item)}, expected an object")
-    if source.role not in item:
-        raise RowError(
-            f"message {number} has no `{source.role}`", f"keys of this message: {_listed(item)}"
-        )
-    role, content = item[source.role], item.get(source.content)
+    for key in (source.role, source.content):
+        if key not in item:
+            raise RowError(
+                f"message {number} has no `{key}`", f"keys of this message: {_listed(item)}"
+            )
+    role, content = item[source.role], item[source.content]
     if role not in ROLES:
         raise RowError(
             f"message {number} has the {source.role} {_shown(role)}, expected one of {', '.join(ROLES)}"

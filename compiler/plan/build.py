@@ -194,12 +194,14 @@ def _fingerprint(spec: Spec, facts: Facts, batch: Batch, duration: Duration) -> 
     data = unstructure(spec)
     for section in ("run", "checkpoints", "logging", "generation", "export", "launch"):
         data.pop(section, None)
+    for key in ("token_env", "cache_dir"):
+        data["model"].pop(key, None)
     basis = {
         "spec": data,
         "batch": [batch.total, batch.micro, batch.accumulation, batch.processes],
         "steps": duration.num_steps,
         "data": [fact.sha256 or fact.num_bytes for fact in (*facts.data, *facts.eval_data)],
-        "template": facts.template_text,
+        "template": facts.chat_template,
     }
     return _digest(basis)
 

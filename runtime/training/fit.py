@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,7 +84,7 @@ def fit(
         )
     held_out = evaluation if evaluation is not None else Samples([])
     global_size = micro_batch_size * accumulation_steps * session.num_ranks
-    steps = num_steps or math.ceil((num_epochs or 1.0) * len(train) / global_size)
+    steps = num_steps or math.ceil(_exact(num_epochs or 1.0) * len(train) / global_size)
     loss_kind = objective.attach(model)
     trainer = Trainer(
         session=session,
@@ -106,7 +107,7 @@ def fit(
             accumulation_steps=accumulation_steps,
             optimizer=optimizer,
             schedule=schedule,
-            warmup_steps=warmup_steps or math.ceil(warmup_ratio * steps),
+            warmup_steps=warmup_steps or math.ceil(_exact(warmup_ratio) * steps),
             max_grad_norm=max_grad_norm,
         ),
         tokenizer=tokenizer,
@@ -118,6 +119,11 @@ def fit(
         _stop(session, trainer.state.global_step, steps)
         return
     _finish(session, trainer, steps, loss_kind, name=name, plot=plot)
+
+
+def _exact(value: float) -> Fraction:
+    """Return the number as it is written: the float 0.07 times 100 is a little more than 7, and rounds up to 8."""
+    return Fraction(repr(value))
 
 
 def _arguments(

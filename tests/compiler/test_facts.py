@@ -363,10 +363,11 @@ def test_rows_are_counted_in_every_layout(content: str, tmp_path: Path) -> None:
 def test_the_limit_ends_the_reading(tmp_path: Path) -> None:
     """Rows behind the limit are neither counted nor checked, here as there."""
     content = "\n".join([*row_texts(3), "{", "{"])
-    facts = written(tmp_path, content, messages(limit=2))
-    assert (facts.num_rows, facts.bad_row) == (2, None)
-    source = Messages(path=tmp_path / "rows.jsonl", name="x", limit=2)
-    assert len(runtime_read([source])) == 2
+    for limit in (2, 3):
+        facts = written(tmp_path, content, messages(limit=limit))
+        assert (facts.num_rows, facts.bad_row) == (limit, None)
+        source = Messages(path=tmp_path / "rows.jsonl", name="x", limit=limit)
+        assert len(runtime_read([source])) == limit
 
 
 def test_large_files_are_checked_at_their_head(

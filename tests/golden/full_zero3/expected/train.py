@@ -9,7 +9,7 @@ from pathlib import Path
 from tunec.runtime import data, models, objectives, session, training
 
 RUN_DIR = Path(__file__).resolve().parent
-FINGERPRINT = "501fb98f4666ad1679e8db83380af9314138f9143515771039531eb853175634"
+FINGERPRINT = "305ad17a5103f44d76f11010063feb3cc3964e5946d6ec0cd02d98151a1ded12"
 
 
 def main() -> None:

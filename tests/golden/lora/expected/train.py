@@ -9,7 +9,7 @@ from pathlib import Path
 from tunec.runtime import data, models, objectives, session, training
 
 RUN_DIR = Path(__file__).resolve().parent
-FINGERPRINT = "1444a2f8c9a374154070d0a38c8fc5043cacbad5c8862f3757125e52814d2ddc"
+FINGERPRINT = "3953894fb83e1876c6e7a5f4f16f8991352c3b53bc21bb2e79c795f44dac1989"
 
 
 def main() -> None:

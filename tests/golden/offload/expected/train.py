@@ -9,7 +9,7 @@ from pathlib import Path
 from tunec.runtime import data, models, objectives, session, training
 
 RUN_DIR = Path(__file__).resolve().parent
-FINGERPRINT = "8df89535d366f3558f7c72474012d9d2f153e4bd58e67bfad0bfe8b9da4d5d16"
+FINGERPRINT = "f7543ca4ce595c70d981d67de7c116b06f0ba9cf372368f4cd7d74012193b6fb"
 
 
 def main() -> None:
