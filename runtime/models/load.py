@@ -149,7 +149,10 @@ def _read_template(path: Path) -> str:
 
 
 def _hub_arguments(
-    revision: str | None, cache_dir: Path | None, token_env: str | None, trust_remote_code: bool
+    revision: str | None = None,
+    cache_dir: Path | None = None,
+    token_env: str | None = None,
+    trust_remote_code: bool = False,
 ) -> dict[str, Any]:
     arguments: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     if revision is not None:
@@ -173,12 +176,12 @@ def _token(name: str) -> str:
 
 def _check_complete(path: Path | str, info: dict[str, Any]) -> None:
     missing = sorted(info.get("missing_keys", ()))
-    shapes = sorted(str(item[0]) for item in info.get("mismatched_keys", ()))
-    if missing or shapes:
-        what = "lack" if missing else "have another shape for"
-        names = missing or shapes
+    if missing:
+        many = (
+            f"{len(missing)} tensors of the model, such as " if len(missing) > 1 else "the tensor "
+        )
         raise UserError(
-            f"{display(path)}: the weight files {what} {len(names)} tensors of the model, such as `{names[0]}`",
+            f"{display(path)}: the weight files lack {many}`{missing[0]}`",
             help="the download is incomplete or belongs to another model; fetch it again",
             code=ExitCode.ENVIRONMENT,
         )
@@ -187,10 +190,9 @@ def _check_complete(path: Path | str, info: dict[str, Any]) -> None:
 def _load_fault(what: str, path: Path | str, fault: Exception) -> UserError:
     cause = next((line.strip() for line in str(fault).splitlines() if line.strip()), "")
     known = {
-        "HeaderTooLarge": "a weight file is damaged (its header is not safetensors)",
-        "InvalidHeader": "a weight file is damaged (its header is not safetensors)",
-        "MetadataIncompleteBuffer": "a weight file is truncated",
+        "deserializing header": "a weight file is damaged (its header is not safetensors)",
         "incomplete metadata": "a weight file is truncated",
+        "ignore_mismatched_sizes": "the weight files have other shapes than config.json says",
     }
     for sign, text in known.items():
         if sign in str(fault):

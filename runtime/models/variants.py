@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +34,10 @@ def load_trained(
 
     model = load_causal_lm(base, dtype=dtype, **hub)
     try:
-        return PeftModel.from_pretrained(model, str(trained))
+        # PEFT only warns of an adapter that lacks tensors, and leaves zeros in their place.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            return PeftModel.from_pretrained(model, str(trained))
     except Exception as fault:
         cause = (str(fault).splitlines() or [type(fault).__name__])[0]
         raise UserError(

@@ -58,7 +58,9 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) ->
         losses.legend(frameon=False)
     rate.set_ylabel("learning rate")
     rate.set_xlabel("step")
-    rate.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    rate.xaxis.set_major_locator(
+        ticker.MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10])
+    )
     rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     for axes in (losses, rate):
         axes.grid(alpha=0.25)

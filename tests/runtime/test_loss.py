@@ -258,6 +258,8 @@ class Widths(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.t.default:
+            return result  # the weight seen from its other side
         for value in result if isinstance(result, tuple | list) else [result]:
             if isinstance(value, Tensor) and value.dim() and value.shape[-1] == VOCABULARY:
                 self.rows = max(self.rows, value.numel() // VOCABULARY)
