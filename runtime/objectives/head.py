@@ -121,14 +121,15 @@ class FusedHead:
             self.head.tunec_targets = self.head.tunec_loss = None
 
     def check(self, loss: Tensor) -> None:
-        """Fail when the model did something to what its head returned; the first loss that is not 0 tells.
+        """Fail when the model did something to what its head returned; the first loss that is a number above 0 tells.
 
         Raises:
             UserError: (INTERNAL) the loss would be another model's.
         """
-        if self.checked or not self.head.tunec_loss:
+        seen = self.head.tunec_loss
+        if self.checked or seen is None or not seen or not torch.isfinite(seen):
             return
-        if loss.shape != () or float(loss.detach()) != self.head.tunec_loss:
+        if loss.shape != () or not torch.equal(loss.detach(), seen):
             raise UserError(
                 "this model changes its logits after the output head in a way tunec does not know",
                 help="please report the model; no wrong loss was used",
