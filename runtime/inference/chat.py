@@ -12,7 +12,8 @@ from threading import Thread
 from typing import Any, Literal
 
 from ..errors import ExitCode, UserError
-from ..models.load import Dtype, display, load_causal_lm, load_tokenizer
+from ..models.folder import display
+from ..models.load import Dtype, load_causal_lm, load_tokenizer
 from ..models.variants import Method, load_trained
 from ..session import program
 from ..storage import step_directories, step_of
@@ -214,6 +215,8 @@ def _options(method: Method) -> argparse.Namespace:
     options = parser.parse_args()
     if options.model == "adapter":
         options.model = "trained"
+    if options.temperature is not None and not options.temperature >= 0:
+        parser.error("--temperature is 0 or more")
     if options.checkpoint is not None and options.model in {"base", "merged"}:
         parser.error(f"--checkpoint names an adapter, it does not go with --model {options.model}")
     return options

@@ -12,7 +12,8 @@ from typing import Any
 
 from ..errors import ExitCode, UserError
 from ..session import program
-from ..storage import commit_directory, disk_errors, gib, staging_directory
+from ..storage import commit_directory, disk_errors, gib
+from .folder import display, open_staging
 from .load import DTYPES, Dtype, load_causal_lm, load_tokenizer
 
 
@@ -34,11 +35,11 @@ def fetch(
     """
     if target.exists():
         raise UserError(
-            f"{target} exists already",
+            f"{display(target)} exists already",
             help="remove it, or name another folder",
             code=ExitCode.CONFLICT,
         )
-    staging = staging_directory(target)
+    staging = open_staging(target)
     try:
         with disk_errors("the model", target.parent):
             if isinstance(source, Path) and source.suffix.lower() == ".gguf":
@@ -70,7 +71,7 @@ def _from_gguf(source: Path, staging: Path, dtype: Dtype) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if not source.is_file():
-        raise UserError(f"{source}: no such file", code=ExitCode.ENVIRONMENT)
+        raise UserError(f"{display(source)}: no such file", code=ExitCode.ENVIRONMENT)
     place = {"gguf_file": source.name}
     print(f"reading {source.name} ({gib(source.stat().st_size)}); this takes a minute", flush=True)
     with _without_bars():
@@ -88,7 +89,7 @@ def _from_gguf(source: Path, staging: Path, dtype: Dtype) -> None:
         except Exception as fault:
             cause = (str(fault).splitlines() or [type(fault).__name__])[0]
             raise UserError(
-                f"{source}: not a readable GGUF model: {cause}", code=ExitCode.ENVIRONMENT
+                f"{display(source)}: not a readable GGUF model: {cause}", code=ExitCode.ENVIRONMENT
             ) from None
     config = type(read.config).from_dict(_plain(read.config.to_dict()))
     model = type(read)(config).to(DTYPES[dtype])

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from ..errors import ExitCode, UserError
+from .folder import display
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[Dtype, torch.dtype] = {
@@ -121,11 +122,6 @@ def train_all(model: Any, *, gradient_checkpointing: bool = False) -> Any:
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
-
-
-def display(path: Path | str) -> str:
-    """Return a path the way a person would write it; a hub id is left as it is."""
-    return os.path.normpath(path) if isinstance(path, Path) else path
 
 
 def _check_folder(path: Path | str) -> None:

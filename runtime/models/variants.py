@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ExitCode, UserError
-from .load import Dtype, display, load_causal_lm, load_tokenizer
+from .folder import display
+from .load import Dtype, load_causal_lm, load_tokenizer
 
 Method = Literal["lora", "full"]
 

@@ -35,7 +35,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a metrics file; a line cut off by a crash or a full disk is left out."""
     rows = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
     for line in lines:

@@ -18,9 +18,11 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) ->
 
     # One point makes no line: it needs a mark to be seen.
     dot = {"marker": "o", "markersize": 4}
-    train = [(row["step"], row["loss"]) for row in rows if "loss" in row]
-    held_out = [(row["step"], row["eval_loss"]) for row in rows if "eval_loss" in row]
-    rates = [(row["step"], row["learning_rate"]) for row in rows if "learning_rate" in row]
+    train = [(row["step"], row["loss"]) for row in rows if row.get("loss") is not None]
+    held_out = [(row["step"], row["eval_loss"]) for row in rows if row.get("eval_loss") is not None]
+    rates = [
+        (row["step"], row["learning_rate"]) for row in rows if row.get("learning_rate") is not None
+    ]
     figure, (losses, rate) = pyplot.subplots(
         2, 1, figsize=(8, 5.4), dpi=120, sharex=True, height_ratios=[4, 1], layout="constrained"
     )
