@@ -174,6 +174,24 @@ def commit_directory(staging: Path, final: Path, meta: Mapping[str, object]) -> 
         raise
 
 
+def replace_directory(staging: Path, target: Path) -> None:
+    """Put the synced folder `staging` in the place of `target`, which may exist: the old one is moved aside first.
+
+    Whoever looks sees the old folder or the new one, for a moment perhaps none, never a part.
+    """
+    for file in _files(staging):
+        _sync_file(file)
+    for folder in _folders(staging):
+        sync_directory(folder)
+    old = target.parent / f".{target.name}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        _rename(target, old)
+    _rename(staging, target)
+    sync_directory(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def verify_directory(path: Path, *, deep: bool) -> Committed:
     """Check a committed folder against its manifest: sizes, and with `deep` the content too.
 
@@ -293,6 +311,14 @@ def _write_synced(path: Path, data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[_write(fd, view) :]
+        _fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync_file(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
         _fsync(fd)
     finally:
         os.close(fd)

@@ -306,10 +306,13 @@ def _chat(plan: Plan, places: Places) -> dict[str, object]:
     ]
     if generation.system is not None:
         args.append(Arg("system", python_literal(generation.system)))
-    return {
-        "tokenizer": _tokenizer_args(plan, places),
-        "args": [*args, *_hub_args(plan, places)],
-    }
+    if spec.tokenizer.path is not None:
+        is_hub = plan.facts.tokenizer.state == "hub"
+        place = _model_place(plan, places, spec.tokenizer.path, is_hub)
+        args.append(Arg("tokenizer_path", place.text))
+    if isinstance(spec.template, FileTemplate):
+        args.append(Arg("chat_template", places.text(spec.template.path)))
+    return {"args": [*args, *_hub_args(plan, places)]}
 
 
 def _export(plan: Plan, places: Places) -> dict[str, object]:

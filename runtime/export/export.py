@@ -15,7 +15,7 @@ from ..models.folder import display, open_staging
 from ..models.load import DTYPES, Dtype, load_causal_lm, stored_dtype
 from ..models.variants import Method, load_tokenizer_of, load_trained
 from ..session import program
-from ..storage import disk_errors, gib
+from ..storage import disk_errors, gib, replace_directory
 
 PROBE = "The quick brown fox jumps over the lazy dog. 1 + 1 = 2."
 TOLERANCE = 1e-3
@@ -81,7 +81,7 @@ def export(
             del model
             written = _logits(load_causal_lm(staging, dtype="fp32").eval(), probe)
             _check_same("the written model differs from the merged one", written, rounded)
-            _put_in_place(staging, target)
+            replace_directory(staging, target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         size = sum(file.stat().st_size for file in target.iterdir())
@@ -126,16 +126,6 @@ def _check_trained(trained: torch.Tensor, untrained: torch.Tensor) -> None:
             help="was it trained at all? see metrics.jsonl",
             code=ExitCode.CHECKPOINT,
         )
-
-
-def _put_in_place(staging: Path, target: Path) -> None:
-    """Two renames: whoever looks sees the old export or the new one, hardly ever none and never a part."""
-    old = target.parent / f".{target.name}.old"
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(staging, target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 @torch.no_grad()

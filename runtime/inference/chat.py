@@ -35,6 +35,8 @@ def chat(
     top_p: float,
     repetition_penalty: float,
     system: str | None = None,
+    tokenizer_path: Path | str | None = None,
+    chat_template: Path | None = None,
     revision: str | None = None,
     cache_dir: Path | None = None,
     token_env: str | None = None,
@@ -64,7 +66,11 @@ def chat(
             variant, base=base, method=method, source=source, merged=merged, dtype=dtype, hub=hub
         )
         folder = {"base": base, "trained": source, "merged": merged}[variant]
-        tokenizer = load_tokenizer(folder, **(hub if variant == "base" else {}))
+        tokenizer = (
+            load_tokenizer(tokenizer_path or base, chat_template=chat_template, **hub)
+            if variant == "base"
+            else load_tokenizer(folder)
+        )
         talk = Conversation(
             model.to("cuda" if device == "gpu" else "cpu").eval(),
             tokenizer,

@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-import os
 import resource
-import shutil
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +15,14 @@ from ..data.samples import Samples
 from ..errors import ExitCode, UserError
 from ..rank import write_result
 from ..session import Session
-from ..storage import disk_errors, gib, staging_directory, verify_directory, write_json
+from ..storage import (
+    disk_errors,
+    gib,
+    replace_directory,
+    staging_directory,
+    verify_directory,
+    write_json,
+)
 from .metrics import read
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -231,10 +236,8 @@ def _finish(
         return
     rows = read(Path("metrics.jsonl"))
     if plot:
-        from .plot import draw_losses
-
         with session.clock.phase("plot"):
-            draw_losses(rows, Path("plots") / "loss.png", title=name)
+            _draw(session, rows, name)
     session.clock.enter("end")
     report = _report(session, trainer, rows, steps, loss_kind)
     write_json(Path("report.json"), report)
@@ -250,6 +253,16 @@ def _finish(
     )
 
 
+def _draw(session: Session, rows: list[dict[str, Any]], name: str) -> None:
+    """Draw the curve; the weights are saved, so a picture that fails must not fail the run."""
+    try:
+        from .plot import draw_losses
+
+        draw_losses(rows, Path("plots") / "loss.png", title=name)
+    except Exception as fault:
+        session.say(f"warning: no plot was drawn: {fault}")
+
+
 def _save_final(session: Session, trainer: Any) -> None:
     """Write the weights aside and put them in place by renames: `final/` is always whole."""
     final = Path("final")
@@ -260,10 +273,8 @@ def _save_final(session: Session, trainer: Any) -> None:
         trainer._barrier()
         trainer.save_weights(staging)
         trainer._barrier()
-    if session.is_main:
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(staging, final)
+        if session.is_main:
+            replace_directory(staging, final)
 
 
 def _report(

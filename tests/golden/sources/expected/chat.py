@@ -25,6 +25,7 @@ def main() -> None:
         top_p=0.9,
         repetition_penalty=1.0,
         system='You are "Wren".\nAnswer shortly.',
+        chat_template=RUN_DIR / "../chat.jinja",
     )
 
 
