@@ -299,6 +299,6 @@ def test_interrupted(run_dir: Path, monkeypatch: Any) -> None:
     def interrupt(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_put_in_place", interrupt)
+    monkeypatch.setattr(module, "replace_directory", interrupt)
     assert start(run_dir) == 130
     assert names(run_dir) == {"final"}
