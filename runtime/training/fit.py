@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import math
 import resource
 from dataclasses import dataclass
@@ -312,9 +311,3 @@ def _peak_memory(session: Session) -> int:
 
         return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def report_of(run_dir: Path) -> dict[str, Any]:
-    """Return the report of a finished run."""
-    report: dict[str, Any] = json.loads((run_dir / "report.json").read_text(encoding="utf-8"))
-    return report
