@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from attrs import field, frozen
 
@@ -48,12 +49,56 @@ class Label:
 
 
 @frozen
+class Rename:
+    """A fix: the key at `path` gets the name `to`, and keeps its value and its place."""
+
+    path: SpecPath
+    to: str
+
+
+@frozen
+class Replace:
+    """A fix: the value at `path` becomes `value` (plain data)."""
+
+    path: SpecPath
+    value: Any
+
+
+@frozen
+class Remove:
+    """A fix: the key at `path` goes, with its value."""
+
+    path: SpecPath
+
+
+@frozen
+class Move:
+    """A fix: the key at `path` goes to `to`, with its value."""
+
+    path: SpecPath
+    to: SpecPath
+
+
+@frozen
+class Add:
+    """A fix: a new key at `path` with `value` (plain data)."""
+
+    path: SpecPath
+    value: Any
+
+
+Fix = Rename | Replace | Remove | Move | Add
+"""A change to the spec that does what was meant beyond doubt; `tunec check --fix` makes it."""
+
+
+@frozen
 class Diagnostic:
     """One finding.
 
     `message` stands alone in lower case without a full stop; `label` is shown at the place; `notes` hold facts
     and `helps` the ways out. `on_key` underlines the key instead of the value. `place` moves the finding to
     another file; `offsets` (start, end in code points) is used by the parser, where no path exists yet.
+    `fix` is given only where no one could mean anything else.
     """
 
     code: str
@@ -67,6 +112,9 @@ class Diagnostic:
     helps: tuple[str, ...] = ()
     place: Place | None = None
     offsets: tuple[int, int] | None = field(default=None)
+    fix: Fix | None = None
+    source: str = ""
+    """Name of the text that `offsets` count in, where that is not the spec's main file."""
 
     def involves(self) -> tuple[SpecPath, ...]:
         """Return every path this finding talks about."""
@@ -85,10 +133,11 @@ def error(
     helps: tuple[str, ...] = (),
     place: Place | None = None,
     offsets: tuple[int, int] | None = None,
+    fix: Fix | None = None,
 ) -> Diagnostic:
     """Return an error; see `Diagnostic` for the parts."""
     return Diagnostic(
-        code, Level.ERROR, message, path, label, on_key, labels, notes, helps, place, offsets
+        code, Level.ERROR, message, path, label, on_key, labels, notes, helps, place, offsets, fix
     )
 
 
@@ -102,6 +151,9 @@ def warning(
     notes: tuple[str, ...] = (),
     helps: tuple[str, ...] = (),
     place: Place | None = None,
+    fix: Fix | None = None,
 ) -> Diagnostic:
     """Return a warning; see `Diagnostic` for the parts."""
-    return Diagnostic(code, Level.WARNING, message, path, label, False, labels, notes, helps, place)
+    return Diagnostic(
+        code, Level.WARNING, message, path, label, False, labels, notes, helps, place, None, fix
+    )

@@ -57,7 +57,32 @@ CODES: dict[str, str] = {
     "P125": "A control character stands in a text or comment. Write it as an escape, such as `\\u001B`.",
     "P126": "More text follows where the line should end. Each `key = value` needs a line of its own.",
     "P127": "A table header is not closed. It stands on one line: `[table]` or `[[table]]`.",
+    "P130": (
+        '`extends` is a list of file names at the top of the file, such as `extends = ["base.toml"]`. Each name '
+        "counts from the folder of the file that says it. A later file wins over an earlier one, and the file "
+        "itself over all: tables are merged, other values (lists too) replace, and a table of another `type` or "
+        "`format` replaces as a whole. Paths inside any of the files count from the folder of the file that is "
+        "compiled, not from that of the base."
+    ),
+    "P131": "A file named in `extends` cannot be read. Names count from the folder of the file that says them.",
+    "P132": "A file extends itself, directly or through others, so that there is no first one to start from.",
+    "P133": "`extends` leads through more than 32 levels or names more than 32 files. No spec needs that.",
+    "P134": (
+        "The files of a spec are larger than 1 MiB together. A spec is a page or two: data belongs in files that "
+        "the spec names."
+    ),
+    "P140": (
+        "`--set` takes a key and a TOML value: `--set method.rank=16`. Elements of lists are counted from 0: "
+        "`--set data.sources[0].limit=100`. Where the field is text, quotes can be left out."
+    ),
+    "P141": (
+        "`--set` names an element of a list that is not there. Elements are counted from 0; a flag can change "
+        "them, not add to them. To replace a list, set it as a whole: `--set method.targets='[\"q_proj\"]'`."
+    ),
 }
+
+EXTENDS = "extends"
+"""The one key at the top of a file that is no section: the files it is laid over."""
 
 _START = Span(0, 0)
 
@@ -76,6 +101,12 @@ class Document:
     keys: Mapping[SpecPath, Span] = field(repr=False)
     values: Mapping[SpecPath, Span] = field(repr=False)
     warnings: tuple[Diagnostic, ...] = ()
+    is_flag: bool = False
+    """Whether the text is a flag of the command line: it has no lines to count."""
+
+    def place(self, path: SpecPath, on_key: bool = False) -> tuple[Document, Span]:
+        """Return where a value stands: in this document, or nowhere."""
+        return self, self.locate(path, on_key)
 
     def locate(self, path: SpecPath, on_key: bool = False) -> Span:
         """Return the span of a value (or its key), else of the nearest table above it, else the start."""
@@ -97,9 +128,12 @@ class Document:
 class DocumentError(Exception):
     """The text is no readable TOML; `diagnostics` say why and where, by offsets into `text`."""
 
-    def __init__(self, name: str, text: str, diagnostics: Iterable[Diagnostic]) -> None:
+    def __init__(
+        self, name: str, text: str, diagnostics: Iterable[Diagnostic], *, is_flag: bool = False
+    ) -> None:
         self.name = name
         self.text = text
+        self.is_flag = is_flag
         self.diagnostics = tuple(diagnostics)
         super().__init__(f"{name}: " + "; ".join(found.message for found in self.diagnostics))
 

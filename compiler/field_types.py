@@ -63,6 +63,22 @@ def tag_of(cls: type) -> tuple[str, str] | None:
     return None
 
 
+def is_section(value: Any) -> bool:
+    """Tell whether a value is a table, made of a class."""
+    return attrs.has(class_of(value))
+
+
+def class_of(value: Any) -> type:
+    """Return the class of a value, as a type that caches take."""
+    return type(value)
+
+
+def default_of(field: attrs.Attribute[Any]) -> Any:
+    """Return the value of a field that is not given, `attrs.NOTHING` where it must be."""
+    default: Any = field.default
+    return default.factory() if isinstance(default, attrs.Factory) else default  # type: ignore[arg-type]
+
+
 def is_required(cls: type, name: str) -> bool:
     return fields_of(cls)[name].default is attrs.NOTHING
 

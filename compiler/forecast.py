@@ -61,7 +61,8 @@ def _training(plan: Plan) -> Iterator[str]:
     if duration.num_eval:
         yield f"evaluate  {duration.num_eval:,} rows, {_when(spec.evaluation.every_steps)}"
     save = spec.checkpoints.every_steps
-    kept = _count(spec.checkpoints.keep, "checkpoint", "checkpoints")
+    keep = spec.checkpoints.keep
+    kept = _count(keep, "checkpoint", "checkpoints") if keep else "all"
     yield f"save      {_every(save) if save else 'when stopped'}, {kept} kept"
     yield f"rate      {spec.training.learning_rate:g} {spec.training.schedule}, {_warmup(plan)}"
 

@@ -50,16 +50,17 @@ def unknown_key(table: Table, key: str) -> tuple[Diagnostic, tuple[SpecPath, ...
     other_kind = _key_of_other_kind(table, key)
     if other_kind is not None:
         return other_kind, ()
-    advice, claims = advise(table, key)
-    claims = tuple(claim for claim in claims if not _is_present(table, claim))
+    advice = advise(table, key)
+    claims = tuple(claim for claim in advice.claims if not _is_present(table, claim))
     found = error(
         "T201",
         _unknown_message(table, key),
         path,
         label="unknown section" if _is_section(table, key) else "unknown key",
         on_key=True,
-        helps=(advice,) if advice else (),
-        notes=() if advice else _known_keys(table),
+        helps=(advice.text,) if advice.text else (),
+        notes=() if advice.text else _known_keys(table),
+        fix=advice.fix,
     )
     return found, claims
 

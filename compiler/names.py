@@ -6,7 +6,9 @@ import re
 from functools import cache
 from typing import Any
 
-from .diagnostics import SpecPath
+from attrs import frozen
+
+from .diagnostics import Fix, Move, Rename, SpecPath
 from .field_types import are_tables, arms_of, fields_of, table_classes
 from .places import Table
 from .spec import Spec
@@ -99,31 +101,44 @@ RENAMED: dict[str, str] = {
 }
 """Names of other trainers, with the key (or the setting) that takes their place in a spec."""
 
-Advice = tuple[str, tuple[SpecPath, ...]]
-"""What to do about an unknown key, and the paths of the values it was probably meant for."""
+OTHER_MEANING = frozenset({"hf_hub_token", "template", "chat_template", "stage", "rl", "optim"})
+"""Renamed keys whose values mean something else here, even where they look alike."""
+
+_UNITS = ("_env", "_s", "_gib", "_mib")
+"""Ends of keys that say what their value is; a value of another tool's key may be in another unit."""
+
+
+@frozen
+class Advice:
+    """What to do about an unknown key; `claims` are the paths of the values it was probably meant for."""
+
+    text: str = ""
+    claims: tuple[SpecPath, ...] = ()
+    fix: Fix | None = None
 
 
 def advise(table: Table, key: str) -> Advice:
     """Propose what was meant: the same name spelled otherwise, a near one, another tool's, another section's."""
     if len(key) > 64:
-        return "", ()
+        return Advice()
     absent = table.absent()
     same = [name for name in absent if name == _normalized(key)]
     near = same or _close(_normalized(key), absent, 0.8)
     if near:
-        return _spelling(table, near[0])
-    elsewhere = _renamed(table, key) or _other_section(table, _normalized(key))
+        return _spelling(table, key, near[0], is_sure=len(near) == 1)
+    elsewhere = _renamed(table, key) or _other_section(table, key)
     if elsewhere:
         return elsewhere
     far = _close(_normalized(key), absent, 0.6)
-    return _spelling(table, far[0]) if far else ("", ())
+    return _spelling(table, key, far[0], is_sure=False) if far else Advice()
 
 
-def _spelling(table: Table, name: str) -> Advice:
+def _spelling(table: Table, key: str, name: str, *, is_sure: bool) -> Advice:
     shown = (
         name if table.path or not are_tables(arms_of(fields_of(Spec)[name].type)) else f"[{name}]"
     )
-    return f"a similar name is `{shown}`", ((*table.path, name),)
+    fix = Rename((*table.path, key), name) if is_sure else None
+    return Advice(f"a similar name is `{shown}`", ((*table.path, name),), fix)
 
 
 def _renamed(table: Table, key: str) -> Advice | None:
@@ -134,20 +149,31 @@ def _renamed(table: Table, key: str) -> Advice | None:
     path: SpecPath = tuple(target.split("."))
     shown = f"{target} = {value}" if value else target
     if value:
-        return f"here this is `{shown}`", (path,)
+        return Advice(f"here this is `{shown}`", (path,))
     *section, name = target.split(".")
+    fix = _renaming((*table.path, key), path)
     if tuple(section) == table.path:
-        return f"here this is called `{name}`", (path,)
-    return f"here this is `{name}` in `{section_header(tuple(section))}`", (path,)
+        return Advice(f"here this is called `{name}`", (path,), fix)
+    return Advice(f"here this is `{name}` in `{section_header(tuple(section))}`", (path,), fix)
+
+
+def _renaming(old: SpecPath, new: SpecPath) -> Fix | None:
+    """Return the fix for another tool's key, unless its value could mean something else."""
+    if _normalized(str(old[-1])) in OTHER_MEANING or str(new[-1]).endswith(_UNITS):
+        return None
+    return Rename(old, str(new[-1])) if old[:-1] == new[:-1] else Move(old, new)
 
 
 def _other_section(table: Table, key: str) -> Advice | None:
-    homes = [path for path in _homes().get(key, ()) if path != table.path]
+    name = _normalized(key)
+    homes = [path for path in _homes().get(name, ()) if path != table.path]
     if not 0 < len(homes) <= 3:
         return None
-    headers = either([f"`{section_header(path)}`" for path in homes])
-    claims = tuple((*path, key) for path in homes) if len(homes) == 1 else ()
-    return f"`{key}` belongs in {headers}", claims
+    text = f"`{name}` belongs in {either([f'`{section_header(path)}`' for path in homes])}"
+    if len(homes) > 1:
+        return Advice(text)
+    home: SpecPath = (*homes[0], name)
+    return Advice(text, (home,), Move((*table.path, key), home))
 
 
 @cache
@@ -171,15 +197,33 @@ def _normalized(key: str) -> str:
 
 def nearest(value: Any, choices: tuple[Any, ...]) -> Any:
     """Return the choice that is spelled most like the value; None when none is."""
-    names = [choice for choice in choices if isinstance(choice, str)]
+    names = _texts(value, choices)
+    near = _same_word(value, names) or (_close(value.lower(), names, 0.6) if names else [])
+    return next(iter(near), None)
+
+
+def same_word(value: Any, choices: tuple[Any, ...]) -> Any:
+    """Return the one choice that differs from the value in case, `_` and `-` only; None when there is none."""
+    same = _same_word(value, _texts(value, choices))
+    return same[0] if len(same) == 1 else None
+
+
+def _texts(value: Any, choices: tuple[Any, ...]) -> list[str]:
     if not isinstance(value, str) or len(value) > 64:
-        return None
-    wanted = value.lower().replace("_", "-")
-    same = [name for name in names if name.lower().replace("_", "-") == wanted]
-    return next(iter(same or _close(value.lower(), names, 0.6)), None)
+        return []
+    return [choice for choice in choices if isinstance(choice, str)]
+
+
+def _same_word(value: Any, names: list[str]) -> list[str]:
+    return [name for name in names if _plain_word(name) == _plain_word(value)]
+
+
+def _plain_word(text: str) -> str:
+    return text.strip().lower().replace("_", "-").replace(" ", "-")
 
 
 def _close(word: str, names: list[str], cutoff: float) -> list[str]:
+    """Return the near names, the nearest first."""
     import difflib  # only faulty specs pay for it
 
-    return difflib.get_close_matches(word, names, n=1, cutoff=cutoff)
+    return difflib.get_close_matches(word, names, n=2, cutoff=cutoff)

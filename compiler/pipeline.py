@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from .allow import allow
 from .diagnostics import Diagnostic, Level
-from .document import Document, DocumentError, read_document
+from .document import EXTENDS, Document, DocumentError, read_document
 from .facts import Facts, gather
 from .plan import Plan, make_plan
 from .report import suppress_cascades
@@ -16,15 +18,20 @@ from .rules import check as check_rules
 from .spec import Spec
 from .structure import structure
 
+if TYPE_CHECKING:
+    from .composition import Composition
+
 
 @frozen
 class Analysis:
-    """Everything found about one spec file. `spec` and `facts` are None where the text is no TOML."""
+    """Everything found about one spec. `spec` and `facts` are None where a text is no TOML, or a base is missing."""
 
-    source: Document | DocumentError
+    source: Document | DocumentError | Composition
     diagnostics: tuple[Diagnostic, ...]
     spec: Spec | None = None
     facts: Facts | None = None
+    allowed: int = 0
+    """How many warnings `[allow]` took away."""
 
     @property
     def ok(self) -> bool:
@@ -32,17 +39,54 @@ class Analysis:
         return all(item.level is not Level.ERROR for item in self.diagnostics)
 
 
-def analyse(path: Path, environ: Mapping[str, str], *, with_facts: bool = True) -> Analysis:
-    """Read, structure and check the spec at `path`; every finding of every stage in one go."""
+def analyse(
+    path: Path,
+    environ: Mapping[str, str],
+    *,
+    with_facts: bool = True,
+    settings: Sequence[str] = (),
+) -> Analysis:
+    """Read, structure and check the spec at `path`; every finding of every stage in one go.
+
+    `settings` are changes to the spec as `--set` takes them: `method.rank=16`.
+    """
     try:
         document = read_document(path)
     except DocumentError as fault:
         return Analysis(fault, fault.diagnostics)
+    return analyse_document(document, path, environ, with_facts=with_facts, settings=settings)
+
+
+def analyse_document(
+    document: Document,
+    path: Path,
+    environ: Mapping[str, str],
+    *,
+    with_facts: bool = True,
+    settings: Sequence[str] = (),
+) -> Analysis:
+    """Structure and check a document that is, or is to be, the spec at `path`."""
+    if settings or EXTENDS in document.data:
+        # Most specs stand in one file, and need no more than that.
+        from .compose import CompositionError, compose
+
+        try:
+            return _analyse(compose(document, settings), path, environ, with_facts)
+        except CompositionError as fault:
+            return Analysis(fault.source, fault.diagnostics)
+    return _analyse(document, path, environ, with_facts)
+
+
+def _analyse(
+    document: Document | Composition, path: Path, environ: Mapping[str, str], with_facts: bool
+) -> Analysis:
     structured = structure(document.data)
     facts = gather(structured.spec, path, environ) if with_facts else None
     found = suppress_cascades(check_rules(structured.spec, facts), structured.broken)
     diagnostics = (*document.warnings, *structured.diagnostics, *found)
-    return Analysis(document, diagnostics, structured.spec, facts)
+    is_complete = with_facts and not structured.broken
+    left = allow(diagnostics, structured.spec.allow, is_complete=is_complete)
+    return Analysis(document, left.diagnostics, structured.spec, facts, left.count)
 
 
 def plan_of(analysis: Analysis) -> Plan:

@@ -6,7 +6,7 @@ import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from attrs import frozen
 
@@ -29,16 +29,32 @@ class Source(Protocol):
     def text(self) -> str: ...
 
 
+@runtime_checkable
+class Composed(Source, Protocol):
+    """A spec made of several sources, which knows in which of them a value stands: a `Composition`."""
+
+    @property
+    def documents(self) -> Sequence[Source]: ...
+
+    def place(self, path: SpecPath, on_key: bool = False) -> tuple[Source, Span]: ...
+
+
 Documents = Mapping[str, Document] | Source
-"""One source, or several by name: a path is looked up in the first document that has it."""
+"""One source (perhaps composed of several), or several by name: a path is looked up in the first that has it."""
 
 
 def render_text(
-    diagnostics: Iterable[Diagnostic], documents: Documents, *, color: bool, width: int
+    diagnostics: Iterable[Diagnostic],
+    documents: Documents,
+    *,
+    color: bool,
+    width: int,
+    allowed: int = 0,
 ) -> str:
     """Return the findings as a terminal shows them, sorted and counted; nothing for no findings.
 
-    `width` is the terminal's, in cells: longer source lines are cut around what they are shown for.
+    `width` is the terminal's, in cells: longer source lines are cut around what they are shown for. `allowed`
+    is the number of warnings that the spec wants no more of.
     """
     sources = _sources(documents)
     found = _sorted(diagnostics, sources)
@@ -46,7 +62,8 @@ def render_text(
         return ""
     paint = _Paint(color)
     blocks = [_Block(finding, sources, paint, width).render() for finding in found]
-    return "\n".join([*blocks, f"{_summary(found, paint)}\n"])
+    end = _allowed(allowed) + _fixes_available(found, documents)
+    return "\n".join([*blocks, f"{_summary(found, paint)}{end}\n"])
 
 
 def render_json(diagnostics: Iterable[Diagnostic], documents: Documents) -> str:
@@ -68,6 +85,56 @@ def render_json_of(reports: Iterable[tuple[Iterable[Diagnostic], Documents]]) ->
         "diagnostics": [_as_json(item, sources) for sources, item in found],
     }
     return json.dumps(document, indent=2) + "\n"
+
+
+@frozen
+class Region:
+    """Where a finding or a label stands; lines and columns from 1, ends exclusive, None where unknown."""
+
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    end_line: int | None = None
+    end_column: int | None = None
+
+
+def region_of(item: Diagnostic | Label, documents: Documents) -> Region:
+    """Return the place of a finding, or of one of its labels."""
+    sources = _sources(documents)
+    if isinstance(item, Diagnostic) and item.place:
+        return Region(**_place_json(item.place))
+    spot = (
+        _spot(sources, item.path, item.offsets)
+        if isinstance(item, Label)
+        else _own_spot(item, sources)
+    )
+    # A flag of the command line is no file that another tool could open.
+    return Region() if spot is None or _is_flag(spot.source) else Region(**_spot_json(spot))
+
+
+def main_document(documents: Documents) -> Document | None:
+    """Return the spec's own file, if it could be parsed; bases and flags are others."""
+    sources = _sources(documents)[isinstance(documents, Composed) :]
+    first = sources[0] if sources else None
+    return first if isinstance(first, Document) else None
+
+
+def fixable(diagnostics: Iterable[Diagnostic], documents: Documents) -> list[Diagnostic]:
+    """Return the findings with a fix about values that stand in the spec's own file."""
+    main = main_document(documents)
+    sources = _sources(documents)
+    return [
+        item
+        for item in diagnostics
+        if item.fix is not None
+        and (spot := _own_spot(item, sources)) is not None
+        and spot.source is main
+    ]
+
+
+def ordered(diagnostics: Iterable[Diagnostic], documents: Documents) -> list[Diagnostic]:
+    """Return the findings by place, each once."""
+    return _sorted(diagnostics, _sources(documents))
 
 
 def sort_key(diagnostic: Diagnostic, documents: Documents) -> tuple[int, str, int, int, str, str]:
@@ -111,17 +178,30 @@ class _Spot:
 
 
 def _sources(documents: Documents) -> tuple[Source, ...]:
-    return tuple(documents.values()) if isinstance(documents, Mapping) else (documents,)
+    if isinstance(documents, Mapping):
+        return tuple(documents.values())
+    return (documents, *documents.documents) if isinstance(documents, Composed) else (documents,)
 
 
 def _spot(
-    sources: Sequence[Source], path: SpecPath, offsets: tuple[int, int] | None, on_key: bool = False
+    sources: Sequence[Source],
+    path: SpecPath,
+    offsets: tuple[int, int] | None,
+    on_key: bool = False,
+    name: str = "",
 ) -> _Spot | None:
-    """Return where a value stands. Offsets refer to the first source."""
+    """Return where a value stands. Offsets count in the source of that name, else in the first one."""
     if not sources:
         return None
+    first, *others = sources
     if offsets is not None:
-        return _Spot(sources[0], Span(*offsets))
+        named = (source for source in others if source.name == name)
+        return _Spot(
+            next(named, others[0] if others and isinstance(first, Composed) else first),
+            Span(*offsets),
+        )
+    if isinstance(first, Composed):
+        return _Spot(*first.place(path, on_key))
     documents = [source for source in sources if isinstance(source, Document)]
     if not documents:
         return _Spot(sources[0], Span(0, 0))
@@ -135,7 +215,7 @@ def _spot(
 def _own_spot(diagnostic: Diagnostic, sources: Sequence[Source]) -> _Spot | None:
     if diagnostic.place is not None:
         return None
-    return _spot(sources, diagnostic.path, diagnostic.offsets, diagnostic.on_key)
+    return _spot(sources, diagnostic.path, diagnostic.offsets, diagnostic.on_key, diagnostic.source)
 
 
 def _sort_key(
@@ -215,7 +295,8 @@ def _is_hidden(character: str) -> bool:
     return is_special and character not in _JOINERS
 
 
-def _visible_lines(text: str) -> list[str]:
+def visible_lines(text: str) -> list[str]:
+    """Return the lines of a text with everything spelled out that a terminal would obey."""
     return [_visible(line) for line in text.split("\n")]
 
 
@@ -285,8 +366,10 @@ class _Block:
         own = _own_spot(found, self.sources)
         marks = [] if own is None else [_Mark(own, found.label, True)]
         for label in found.labels:
-            spot = _spot(self.sources, label.path, label.offsets)
-            marks += [] if spot is None else [_Mark(spot, label.text, False)]
+            spot = _spot(self.sources, label.path, label.offsets, name=found.source)
+            # What stands nowhere explains nothing by its place.
+            is_somewhere = spot is not None and spot.span != Span(0, 0)
+            marks += [_Mark(spot, label.text, False)] if spot and is_somewhere else []
         by_source: dict[int, list[_Mark]] = {}
         for mark in marks:
             by_source.setdefault(id(mark.spot.source), []).append(mark)
@@ -317,7 +400,7 @@ class _Block:
             return []
         lines = [f"{' ' * gutter} {self.paint('|', _GUTTER_COLOR)}"]
         for kind, text in remarks:
-            first, *rest = _visible_lines(text)
+            first, *rest = visible_lines(text)
             equals = self.paint("=", _GUTTER_COLOR)
             lines.append(f"{' ' * gutter} {equals} {self.paint(kind, '1')}: {first}")
             lines += [f"{' ' * (gutter + 9)}{line}".rstrip() for line in rest]
@@ -347,7 +430,8 @@ class _Excerpt:
         """Return the line that names the place, and the excerpt."""
         arrow = self.paint("-->" if is_main else ":::", _GUTTER_COLOR)
         name, (line, column) = _visible(self.marks[0].spot.source.name), self.marks[0].spot.start
-        lines = [f"{' ' * self.gutter}{arrow} {name}:{line}:{column}"]
+        where = name if _is_flag(self.marks[0].spot.source) else f"{name}:{line}:{column}"
+        lines = [f"{' ' * self.gutter}{arrow} {where}"]
         return lines + (self.body() if self._says_something() else [])
 
     def _says_something(self) -> bool:
@@ -381,7 +465,8 @@ class _Excerpt:
         for view in [[mark] for mark in marks] if is_long else [marks]:
             start, end = _columns(view[0].spot, len(line))
             shown = _cut(line, start, end, room) if is_long else _Shown(line)
-            yield self._row(str(number + self.lines_before), shown.text())
+            is_numbered = not _is_flag(marks[0].spot.source)
+            yield self._row(str(number + self.lines_before) if is_numbered else "", shown.text())
             for mark in view:
                 yield self._row("", self._underline(shown, mark, len(line)))
 
@@ -391,6 +476,11 @@ class _Excerpt:
         text = f"{signs} {_visible(mark.text)}" if mark.text else signs
         color = self.color if mark.is_primary else _GUTTER_COLOR
         return " " * indent + self.paint(text, color)
+
+
+def _is_flag(source: Source) -> bool:
+    """Tell whether a source is a flag of the command line, which has no lines to count."""
+    return getattr(source, "is_flag", False)
 
 
 def _source_line(spot: _Spot) -> str:
@@ -470,6 +560,22 @@ def _summary(found: Sequence[Diagnostic], paint: _Paint) -> str:
     return ", ".join(words)
 
 
+def _allowed(count: int) -> str:
+    return f", {count} allowed" if count else ""
+
+
+def _fixes_available(found: Sequence[Diagnostic], documents: Documents) -> str:
+    main = main_document(documents)
+    candidates = fixable(found, documents)
+    if main is None or not candidates:
+        return ""
+    from .fix import with_edits  # most specs have nothing to fix
+
+    count = len(with_edits(candidates, main))
+    name = "fix" if count == 1 else f"{count} fixes"
+    return f" ({name} available: tunec check --fix)" if count else ""
+
+
 # --- JSON ------------------------------------------------------------------------------------------------
 
 
@@ -484,12 +590,12 @@ def _as_json(found: Diagnostic, sources: Sequence[Source]) -> dict[str, Any]:
         "label": found.label,
         "notes": list(found.notes),
         "helps": list(found.helps),
-        "labels": [_label_json(label, sources) for label in found.labels],
+        "labels": [_label_json(label, sources, found.source) for label in found.labels],
     }
 
 
-def _label_json(label: Label, sources: Sequence[Source]) -> dict[str, Any]:
-    spot = _spot(sources, label.path, label.offsets)
+def _label_json(label: Label, sources: Sequence[Source], name: str) -> dict[str, Any]:
+    spot = _spot(sources, label.path, label.offsets, name=name)
     return {"text": label.text, "path": _pointer(label.path), **_spot_json(spot)}
 
 

@@ -34,7 +34,7 @@ def position(text: str, offset: int) -> tuple[int, int]:
     return text.count("\n", 0, offset) + 1, offset - line_start + 1
 
 
-_KEY = re.compile(r"""[A-Za-z0-9_-]++|"(?:[^"\\\n]++|\\.)*+"|'[^'\n]*+'""")
+KEY = re.compile(r"""[A-Za-z0-9_-]++|"(?:[^"\\\n]++|\\.)*+"|'[^'\n]*+'""")
 _SCALAR = re.compile(
     r'''
       """ (?: [^"\\]++ | \\. | ""?(?!") )*+ """ "{0,2}
@@ -186,7 +186,7 @@ class Scanner:
         parts: list[tuple[str, Span]] = []
         while True:
             start = self.pos
-            end = self._skip(_KEY)
+            end = self._skip(KEY)
             parts.append((_key_text(self.text[start:end]), Span(start, end)))
             if len(parts) > MAX_KEY_PARTS:
                 message = f"the key has more than {MAX_KEY_PARTS} parts"

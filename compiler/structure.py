@@ -15,6 +15,7 @@ from cattrs import ClassValidationError
 
 from .converter import Refusal, spec_converter
 from .diagnostics import Diagnostic, SpecPath
+from .field_types import class_of, default_of, fields_of, is_section, tag_of
 from .spec import Spec
 from .structure_errors import find_faults, repaired
 
@@ -68,8 +69,33 @@ def structure(data: dict[str, Any]) -> Structured:
 
 def unstructure(spec: Any) -> dict[str, Any]:
     """Return a spec (or one of its sections) as plain data: no `None`, lists for tuples."""
-    named = ((field.name, getattr(spec, field.name)) for field in attrs.fields(type(spec)))
+    named = ((field.name, getattr(spec, field.name)) for field in attrs.fields(class_of(spec)))
     return {name: _plain(value) for name, value in named if value is not None}
+
+
+def written_values(spec: Any) -> dict[str, Any]:
+    """Return a spec as plain data without the values that are their field's default.
+
+    Two versions of tunec agree on these data though one knows more settings.
+    """
+    found: dict[str, Any] = {}
+    tag = tag_of(class_of(spec))
+    for name, field in fields_of(class_of(spec)).items():
+        value, default = getattr(spec, name), default_of(field)
+        if is_section(value) and is_section(default) and type(value) is type(default):
+            inner = written_values(value)
+            found |= {name: inner} if value != default else {}
+        elif value != default or (tag is not None and name == tag[0]):
+            found[name] = _written(value)
+    return found
+
+
+def _written(value: Any) -> Any:
+    if is_section(value):
+        return written_values(value)
+    if isinstance(value, tuple):
+        return [_written(item) for item in value]
+    return dict(value) if isinstance(value, dict) else value
 
 
 def _plain(value: Any) -> Any:

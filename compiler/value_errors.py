@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 from .converter import Mismatch, MissingTag, Refusal, UnknownTag
-from .diagnostics import Diagnostic, SpecPath, error
+from .diagnostics import Diagnostic, Fix, Replace, SpecPath, error
 from .field_types import (
     are_tables,
     arms_of,
@@ -19,7 +19,7 @@ from .field_types import (
     is_mapping,
     tag_of,
 )
-from .names import nearest
+from .names import nearest, same_word
 from .places import Node
 from .toml_words import dotted, dotted_names, either, header_of, quoted, toml_value
 
@@ -61,21 +61,43 @@ def _unknown_tag(refusal: UnknownTag, node: Node) -> Diagnostic:
     near = nearest(value, kinds)
     helps = () if near is None else (f"write `{toml_value(near)}`",)
     message = f"{dotted_names(node.path)} {name} {quoted(value)} does not exist, expected {known}"
-    return error("T205", message, path, label=f"unknown {name}", helps=helps)
+    fix = _spelling(path, value, kinds)
+    return error("T205", message, path, label=f"unknown {name}", helps=helps, fix=fix)
 
 
 def _not_a_choice(value: Any, node: Node, choices: tuple[Any, ...]) -> Diagnostic:
     near = nearest(value, choices)
     helps = () if near is None else (f"write `{toml_value(near)}`",)
+    fix = _spelling(node.path, value, choices)
+    if near is None and _is_element(value, node.type):
+        helps, fix = (f"write `[{toml_value(value)}]`",), Replace(node.path, [value])
     message = f"`{dotted(node.path)}` is {quoted(value)}, expected {_expected(node.type)}"
-    return error("T204", message, node.path, label="not one of the choices", helps=helps)
+    return error("T204", message, node.path, label="not one of the choices", helps=helps, fix=fix)
+
+
+def _spelling(path: SpecPath, value: Any, choices: tuple[Any, ...]) -> Fix | None:
+    """Return the fix for a choice in another case, or with `_` for `-`."""
+    meant = same_word(value, choices)
+    return None if meant is None else Replace(path, meant)
 
 
 def _wrong_type(value: Any, type_: Any, path: SpecPath) -> Diagnostic:
     kind = _kind(value)
     message = f"`{dotted(path)}` is {kind}, expected {_expected(type_)}"
     helps = tuple(_conversions(value, type_, path))[:1]
-    return error("T203", message, path, label=f"this is {kind}", helps=helps)
+    fix = _conversion(value, type_, path)
+    return error("T203", message, path, label=f"this is {kind}", helps=helps, fix=fix)
+
+
+def _conversion(value: Any, type_: Any, path: SpecPath) -> Fix | None:
+    """Return the fix where the value can only mean one thing: `"16"`, `16.0`, `"true"`, one element of a list."""
+    if isinstance(value, str):
+        meant = next(_values_in_text(value, type_), None)
+        if meant is not None:
+            return Replace(path, meant)
+    elif isinstance(value, float) and value.is_integer() and _accepts(int(value), type_):
+        return Replace(path, int(value))
+    return Replace(path, [value]) if _is_element(value, type_) else None
 
 
 _KINDS: dict[type, str] = {
@@ -148,13 +170,19 @@ def _conversions(value: Any, type_: Any, path: SpecPath) -> Iterator[str]:
 
 
 def _from_text(value: str, type_: Any) -> Iterator[str]:
+    for found in _values_in_text(value, type_):
+        yield f"write `{toml_value(found)}` without quotes"
+
+
+def _values_in_text(value: str, type_: Any) -> Iterator[Any]:
+    """Yield the numbers and booleans that a text spells and the type has room for."""
     for convert in (int, float, {"true": True, "false": False}.__getitem__):
         try:
             found = convert(value.strip().lower())
         except (ValueError, KeyError):
             continue
         if _accepts(found, type_) and len(value) < 40:
-            yield f"write `{toml_value(found)}` without quotes"
+            yield found
 
 
 def _accepts(value: Any, type_: Any) -> bool:
@@ -164,6 +192,12 @@ def _accepts(value: Any, type_: Any) -> bool:
     if any(type(value) is type(choice) for choice in choices):
         return value in choices
     return any(fits(value, arm) for arm in arms_of(type_))
+
+
+def _is_element(value: Any, type_: Any) -> bool:
+    """Tell whether a value stands where a list of such values is due."""
+    is_bare = not isinstance(value, dict | list)
+    return is_bare and any(is_list(arm) and _fits_item(value, arm) for arm in arms_of(type_))
 
 
 def _fits_item(value: Any, arm: Any) -> bool:

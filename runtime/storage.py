@@ -236,23 +236,23 @@ def newest_committed(
 
 
 def prune(folder: Path, keep: int, protect: set[Path]) -> list[Path]:
-    """Remove old checkpoints, keeping the `keep` newest complete ones and those in `protect`.
+    """Remove old checkpoints, keeping the `keep` newest complete ones (all, if 0) and those in `protect`.
 
     The newest complete one always stays. Also removed are damaged folders older than it and what killed
     saves left behind; call it when no save is under way. Returns the removed checkpoints.
 
     Raises:
-        ValueError: `keep` is below 1.
+        ValueError: `keep` is negative.
     """
-    if keep < 1:
-        raise ValueError(f"keep must be at least 1, not {keep}")
+    if keep < 0:
+        raise ValueError(f"keep must not be negative, not {keep}")
     sweep(folder)
     kept = {path.resolve() for path in protect}
     complete, doomed = 0, list[Path]()
     for path in step_directories(folder):
         if _is_complete(path):
             complete += 1
-            if complete > keep and path.resolve() not in kept:
+            if 0 < keep < complete and path.resolve() not in kept:
                 doomed.append(path)
         elif complete and path.resolve() not in kept:
             doomed.append(path)

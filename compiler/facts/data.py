@@ -8,10 +8,13 @@ from typing import Literal
 
 from attrs import frozen
 
-from ..spec import Source
-from .rows import BadRow, is_array, scan
+from ..spec import CatalogSource, Source
+from .rows import BadRow, FileSource, is_array, scan
 
-DataState = Literal["ok", "missing", "folder", "unreadable", "unknown-kind", "impossible"]
+DataState = Literal[
+    "ok", "missing", "folder", "unreadable", "unknown-kind", "impossible", "elsewhere"
+]
+"""`elsewhere`: on a hub, behind a URL, or declared in a catalog; nothing is known about it here."""
 KINDS = (".json", ".jsonl")
 WHOLE_BYTES = 8 * 2**20
 """Files up to this size are read whole; of larger ones the beginning is checked and the lines are counted."""
@@ -34,6 +37,10 @@ class DataFacts:
 
 def read_data(base: Path, source: Source) -> DataFacts:
     """Return the facts of one source."""
+    if isinstance(source, CatalogSource):
+        return DataFacts(base / source.catalog, "elsewhere")
+    if source.hub is not None or "://" in source.path:
+        return DataFacts(Path(source.path), "elsewhere")
     path = base / source.path
     try:
         if path.is_dir():
@@ -53,7 +60,7 @@ def read_data(base: Path, source: Source) -> DataFacts:
         return DataFacts(path, "impossible")
 
 
-def _read(path: Path, source: Source) -> DataFacts:
+def _read(path: Path, source: FileSource) -> DataFacts:
     with path.open("rb") as file:
         head = file.read(WHOLE_BYTES + 1)
     if len(head) <= WHOLE_BYTES:
@@ -69,7 +76,7 @@ def _read(path: Path, source: Source) -> DataFacts:
     return DataFacts(path, "ok", count, size, None, bad)
 
 
-def _scan(content: bytes, source: Source) -> tuple[int | None, BadRow | None]:
+def _scan(content: bytes, source: FileSource) -> tuple[int | None, BadRow | None]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as fault:

@@ -9,7 +9,18 @@ from typing import Any
 
 from attrs import frozen
 
-from ..spec import AlpacaSource, MessagesSource, Source
+from ..spec import (
+    AlpacaSource,
+    MessagesSource,
+    PreferenceSource,
+    PromptSource,
+    ShareGptSource,
+    TextSource,
+)
+
+FileSource = (
+    AlpacaSource | MessagesSource | ShareGptSource | TextSource | PreferenceSource | PromptSource
+)
 
 ROLES = ("system", "user", "assistant")
 
@@ -34,7 +45,7 @@ class RowError(Exception):
         self.line = line
 
 
-def scan(text: str, source: Source) -> tuple[int, BadRow | None]:
+def scan(text: str, source: FileSource) -> tuple[int, BadRow | None]:
     """Count the rows up to the source's limit, and stop at the first bad one."""
     count, line = 0, 1
     try:
@@ -106,13 +117,13 @@ def _json_fault(fault: ValueError | RecursionError) -> str:
     return "not usable JSON: a number with too many digits"
 
 
-def check_row(source: Source, row: Any) -> None:
+def check_row(source: FileSource, row: Any) -> None:
     """Raise `RowError` for a row that is no conversation."""
     if not isinstance(row, dict):
         raise RowError(f"the row is {_kind(row)}, expected an object")
     if isinstance(source, AlpacaSource):
         _check_alpaca(source, row)
-    else:
+    elif isinstance(source, MessagesSource):
         _check_messages(source, row)
 
 

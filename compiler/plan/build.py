@@ -12,8 +12,9 @@ from ..diagnostics import SpecPath
 from ..facts import Facts
 from ..rules.data import num_held_out, total_rows
 from ..rules.method import targeted
+from ..rules.world import num_processes
 from ..spec import Lora, Spec
-from ..structure import unstructure
+from ..structure import written_values
 from .deepspeed import deepspeed_config
 from .memory import estimate
 from .model import Batch, Derived, Duration, LoraPlan, Parameters, Plan
@@ -33,7 +34,7 @@ def make_plan(spec: Spec, facts: Facts, *, spec_name: str) -> Plan:
     return Plan(
         spec=spec,
         spec_name=spec_name,
-        spec_sha256=_digest(unstructure(spec)),
+        spec_sha256=_digest(written_values(spec)),
         facts=facts,
         batch=batch,
         duration=duration,
@@ -53,7 +54,7 @@ def _batch(spec: Spec, derived: list[Derived]) -> Batch:
         spec.batch.micro_size,
         spec.batch.accumulation_steps,
     )
-    processes = spec.launch.processes
+    processes = num_processes(spec.launch)
     if micro is not None and steps is not None:
         total = micro * steps * processes
         reason = f"{micro} x {steps} x {processes}"
@@ -191,7 +192,7 @@ def _add(derived: list[Derived], given: Any, path: SpecPath, value: Any, reason:
 
 def _fingerprint(spec: Spec, facts: Facts, batch: Batch, duration: Duration) -> str:
     """Digest what decides the numbers of the training: not where it is written, shown or exported."""
-    data = unstructure(spec)
+    data = written_values(spec)
     for section in ("run", "checkpoints", "logging", "generation", "export", "launch"):
         data.pop(section, None)
     for key in ("token_env", "cache_dir"):

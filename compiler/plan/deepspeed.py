@@ -34,8 +34,10 @@ def _zero(spec: Spec) -> dict[str, Any]:
     if chosen.zero_stage == 0:
         return zero
     zero["reduce_bucket_size"] = chosen.reduce_bucket_size
-    zero["contiguous_gradients"] = True
-    zero["overlap_comm"] = spec.launch.device == "gpu"
+    zero["contiguous_gradients"] = chosen.contiguous_gradients
+    zero["overlap_comm"] = _or_on_gpu(spec, chosen.overlap_communication)
+    if chosen.round_robin_gradients:
+        zero["round_robin_gradients"] = True
     if chosen.zero_stage < 3:
         zero["allgather_bucket_size"] = chosen.allgather_bucket_size
     else:
@@ -43,7 +45,13 @@ def _zero(spec: Spec) -> dict[str, Any]:
         zero["stage3_param_persistence_threshold"] = chosen.persistence_threshold
         zero["stage3_max_live_parameters"] = chosen.max_live_parameters
         zero["stage3_max_reuse_distance"] = chosen.max_reuse_distance
+        zero["sub_group_size"] = chosen.sub_group_size
         zero["stage3_gather_16bit_weights_on_model_save"] = True
     if chosen.offload_optimizer == "cpu":
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": spec.launch.device == "gpu"}
+        pinned = _or_on_gpu(spec, chosen.pin_memory)
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": pinned}
     return zero
+
+
+def _or_on_gpu(spec: Spec, given: bool | None) -> bool:
+    return spec.launch.device == "gpu" if given is None else given

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shlex
 from typing import Any
+
+from ..toml_text import toml_key, toml_literal
+
+__all__ = ["plain_words", "python_literal", "shell_word", "toml_key", "toml_literal"]
 
 
 def python_literal(value: Any) -> str:
@@ -35,31 +38,6 @@ def shell_word(value: str) -> str:
     if "\0" in value:
         raise ValueError("a shell word cannot hold NUL")
     return shlex.quote(value)
-
-
-def toml_literal(value: Any) -> str:
-    """Return `value` as a TOML value.
-
-    Raises:
-        TypeError: for what TOML has no value for.
-    """
-    if type(value) is bool:
-        return "true" if value else "false"
-    if type(value) is int or (type(value) is float and math.isfinite(value)):
-        return repr(value)
-    if type(value) is str:
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if type(value) in (list, tuple):
-        return "[" + ", ".join(toml_literal(item) for item in value) + "]"
-    if type(value) is dict:
-        pairs = ", ".join(f"{toml_key(key)} = {toml_literal(item)}" for key, item in value.items())
-        return "{ " + pairs + " }"
-    raise TypeError(f"no TOML value for {value!r}")
-
-
-def toml_key(key: str) -> str:
-    """Return `key` bare where TOML allows it, else quoted."""
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else toml_literal(key)
 
 
 def plain_words(value: str) -> str:

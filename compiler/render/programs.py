@@ -9,7 +9,8 @@ from pathlib import Path
 from attrs import frozen
 
 from ..plan import Plan
-from ..spec import AlpacaSource, FileTemplate, Source
+from ..plan.honoured import WrittenSource, only, written
+from ..spec import AdamW, AlpacaSource, FileTemplate, Sft
 from ..version import VERSION
 from .environment import render
 from .literals import python_literal
@@ -93,7 +94,8 @@ def _paths(plan: Plan) -> Iterator[str]:
     spec = plan.spec
     yield spec.model.path
     yield from (p for p in (spec.tokenizer.path, spec.model.cache_dir, spec.export.output_dir) if p)
-    yield from (source.path for source in (*spec.data.sources, *spec.data.eval_sources))
+    sources = (*spec.data.sources, *spec.data.eval_sources)
+    yield from (written(source).path for source in sources)
     if isinstance(spec.template, FileTemplate):
         yield spec.template.path
 
@@ -107,8 +109,8 @@ def _train(plan: Plan, places: Places) -> dict[str, object]:
         "seed": spec.training.seed,
         "device": spec.launch.device,
         "tokenizer": _tokenizer_args(plan, places),
-        "sources": [_source(source, places) for source in spec.data.sources],
-        "eval_sources": [_source(source, places) for source in spec.data.eval_sources],
+        "sources": [_source(written(source), places) for source in spec.data.sources],
+        "eval_sources": [_source(written(source), places) for source in spec.data.eval_sources],
         "tokenize": _tokenize_args(plan),
         "eval_rows": spec.data.eval_rows if not spec.data.eval_sources else 0,
         "model": _model_args(plan, places),
@@ -156,7 +158,7 @@ def _model_args(plan: Plan, places: Places) -> list[Arg]:
     return args + _hub_args(plan, places)
 
 
-def _source(source: Source, places: Places) -> Call:
+def _source(source: WrittenSource, places: Places) -> Call:
     name = source.name or source.path.rsplit("/", 1)[-1].rsplit(".", 1)[0]
     args = [Arg("path", places.text(source.path)), Arg("name", python_literal(name))]
     if source.limit is not None:
@@ -178,7 +180,7 @@ def _tokenize_args(plan: Plan) -> list[Arg]:
     spec = plan.spec
     return [
         Arg("tokenizer", "tokenizer"),
-        Arg("loss_on", python_literal(spec.objective.loss_on)),
+        Arg("loss_on", python_literal(only(spec.objective, Sft).loss_on)),
         Arg("max_length", python_literal(spec.data.max_length)),
         Arg("too_long", python_literal(spec.data.too_long)),
     ]
@@ -213,12 +215,13 @@ def _modules(count: int | None) -> str:
 
 def _optimizer_args(plan: Plan) -> list[Arg]:
     spec = plan.spec
+    optimizer = only(spec.optimizer, AdamW)
     return [
         Arg("learning_rate", python_literal(float(spec.training.learning_rate))),
-        Arg("beta1", python_literal(float(spec.optimizer.beta1))),
-        Arg("beta2", python_literal(float(spec.optimizer.beta2))),
-        Arg("epsilon", python_literal(float(spec.optimizer.epsilon))),
-        Arg("weight_decay", python_literal(float(spec.optimizer.weight_decay))),
+        Arg("beta1", python_literal(float(optimizer.beta1))),
+        Arg("beta2", python_literal(float(optimizer.beta2))),
+        Arg("epsilon", python_literal(float(optimizer.epsilon))),
+        Arg("weight_decay", python_literal(float(optimizer.weight_decay))),
     ]
 
 

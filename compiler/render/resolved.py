@@ -4,64 +4,59 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
-
 from ..diagnostics import SpecPath
+from ..field_types import class_of, fields_of, is_section, tag_of
 from ..plan import Plan
+from ..rules.available import is_honoured
+from ..spec import Spec
 from ..version import VERSION
-from .literals import plain_words, toml_key, toml_literal
+from .literals import plain_words
+from .toml import toml_lines
 
 
 def render_resolved(plan: Plan) -> str:
     """Return the resolved spec as TOML. Paths stand as in the original, relative to its folder."""
     reasons = {item.path: item.reason for item in plan.derived}
-    data = resolved_data(plan)
     lines = [
         f"# Resolved by tunec {VERSION} from {plain_words(plan.spec_name)}. Generated, do not edit.",
         "# Paths are relative to the folder of that spec.",
+        *toml_lines(resolved_data(plan), lambda path: reasons.get(path, "")),
     ]
-    for section, values in data.items():
-        lines += ["", f"[{section}]"]
-        tables = {}
-        for key, value in values.items():
-            if isinstance(value, list) and value and isinstance(value[0], dict):
-                tables[key] = value
-            else:
-                reason = reasons.get((section, key), "")
-                note = f"  # {plain_words(reason)}" if reason else ""
-                lines.append(f"{toml_key(key)} = {toml_literal(value)}{note}")
-        for key, rows in tables.items():
-            for row in rows:
-                lines += ["", f"[[{section}.{toml_key(key)}]]"]
-                lines += [f"{toml_key(k)} = {toml_literal(v)}" for k, v in row.items()]
     return "\n".join(lines) + "\n"
 
 
 def resolved_data(plan: Plan) -> dict[str, Any]:
-    """Return the spec as plain data with the derived values in place."""
-    data: dict[str, Any] = {
-        field.name: _plain(getattr(plan.spec, field.name))
-        for field in attrs.fields(type(plan.spec))
-    }
+    """Return the spec as plain data with the derived values in place.
+
+    Settings that do nothing yet are left out: they have their default, or rule N901 had refused the spec.
+    """
+    data = _in_force(plan.spec, "")
     for item in plan.derived:
         section, key = _section(item.path)
-        data[section][key] = list(item.value) if isinstance(item.value, tuple) else item.value
+        data.setdefault(section, {})[key] = (
+            list(item.value) if isinstance(item.value, tuple) else item.value
+        )
     if plan.duration.num_steps is not None:
         # One of the two decides; the resolved spec says what was decided.
         data["training"].pop("epochs", None)
         data["training"].pop("warmup_ratio", None)
-    return data
+    return {section: data[section] for section in fields_of(Spec) if data.get(section)}
+
+
+def _in_force(table: Any, name: str) -> dict[str, Any]:
+    tag = tag_of(class_of(table))
+    here = f"{name}[{tag[1]}]" if tag is not None else name
+    found: dict[str, Any] = {} if tag is None else {tag[0]: tag[1]}
+    for key in fields_of(class_of(table)):
+        value, inner = getattr(table, key), f"{here}.{key}" if here else key
+        if is_section(value):
+            found |= {key: content} if (content := _in_force(value, inner)) else {}
+        elif isinstance(value, tuple) and any(map(is_section, value)):
+            found[key] = [_in_force(item, f"{inner}.*") for item in value]
+        elif value is not None and is_honoured(inner) and key not in found:
+            found[key] = list(value) if isinstance(value, tuple) else value
+    return found
 
 
 def _section(path: SpecPath) -> tuple[str, str]:
     return str(path[0]), str(path[1])
-
-
-def _plain(value: Any) -> Any:
-    if attrs.has(type(value)):
-        return {
-            field.name: _plain(inner)
-            for field in attrs.fields(type(value))
-            if (inner := getattr(value, field.name)) is not None
-        }
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from ..diagnostics import Diagnostic
 from ..facts import Facts
 from ..spec import Spec
-from . import batch, data, deepspeed, method, model, ranges, run, training
+from . import available, batch, data, deepspeed, method, model, ranges, run, training
 from .rule import Rule
 
 RULES: tuple[Rule, ...] = (
@@ -23,6 +23,7 @@ RULES: tuple[Rule, ...] = (
     *training.RULES,
     *batch.RULES,
     *deepspeed.RULES,
+    *available.RULES,
 )
 
 __all__ = ["RULES", "Rule", "check"]

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from ..diagnostics import Diagnostic, Label, SpecPath, error
 from ..spec import Spec
 from .rule import Rule
+from .world import num_processes, processes_path
 
 GLOBAL: SpecPath = ("batch", "global_size")
 MICRO: SpecPath = ("batch", "micro_size")
 ACCUMULATION: SpecPath = ("batch", "accumulation_steps")
-PROCESSES: SpecPath = ("launch", "processes")
 
 
 def check_given(spec: Spec) -> Iterator[Diagnostic]:
@@ -62,7 +62,7 @@ def check_divides(spec: Spec) -> Iterator[Diagnostic]:
         spec.batch.micro_size,
         spec.batch.accumulation_steps,
     )
-    processes = spec.launch.processes
+    processes = num_processes(spec.launch)
     if not total or (micro and steps) or not (micro or steps):
         return
     known, path, name, each = (
@@ -80,7 +80,7 @@ def check_divides(spec: Spec) -> Iterator[Diagnostic]:
             f"{total / pass_size:.4g}, which is no whole `{name}`",
             GLOBAL,
             label=f"{total} samples a step",
-            labels=(Label(path, each), Label(PROCESSES, _processes(processes))),
+            labels=(Label(path, each), Label(processes_path(spec.launch), _processes(processes))),
             helps=(f"use a `global_size` of {sizes}",),
         )
 
@@ -108,7 +108,7 @@ def check_agrees(spec: Spec) -> Iterator[Diagnostic]:
         spec.batch.micro_size,
         spec.batch.accumulation_steps,
     )
-    processes = spec.launch.processes
+    processes = num_processes(spec.launch)
     if total and micro and steps and total != micro * steps * processes:
         yield error(
             "R812",
@@ -118,7 +118,7 @@ def check_agrees(spec: Spec) -> Iterator[Diagnostic]:
             labels=(
                 Label(MICRO, f"{micro} each"),
                 Label(ACCUMULATION, f"{steps} times"),
-                Label(PROCESSES, _processes(processes)),
+                Label(processes_path(spec.launch), _processes(processes)),
             ),
             helps=("leave one of them out, it follows from the others",),
         )

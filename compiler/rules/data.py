@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, Place, SpecPath, error, warning
 from ..facts import DataFacts, Facts
-from ..spec import Spec
+from ..spec import CatalogSource, Spec
 from .rule import Rule
 
 
@@ -193,10 +193,10 @@ def _rows(count: int) -> str:
 
 
 def _paths(spec: Spec) -> Iterator[tuple[SpecPath, str]]:
-    for index, source in enumerate(spec.data.sources):
-        yield ("data", "sources", index), source.path
-    for index, source in enumerate(spec.data.eval_sources):
-        yield ("data", "eval_sources", index), source.path
+    for section in ("sources", "eval_sources"):
+        for index, source in enumerate(getattr(spec.data, section)):
+            named = source.entry if isinstance(source, CatalogSource) else source.path
+            yield ("data", section, index), named
 
 
 def _sources(spec: Spec, facts: Facts) -> Iterator[tuple[SpecPath, str, DataFacts]]:

@@ -6,12 +6,13 @@ import math
 import unicodedata
 from collections.abc import Iterator
 
+import attrs
 from attrs import frozen
 
 from ..diagnostics import Diagnostic, SpecPath, error
 from ..spec import Spec
 from .rule import Rule
-from .walk import leaves
+from .walk import kindless, leaves, tables
 
 
 @frozen
@@ -35,6 +36,7 @@ POSITIVE = Range("above 0", above=0)
 SHARE = Range("from 0 to below 1", least=0, below=1)
 
 RANGES: dict[str, Range] = {
+    # By name without kinds, or with them (`method[oft].rank`) where kinds differ.
     "data.max_length": Range("at least 2", least=2),
     "data.eval_rows": NATURAL,
     "data.sources.*.limit": COUNT,
@@ -68,7 +70,7 @@ RANGES: dict[str, Range] = {
     "launch.port": Range("from 1,024 to 65,535", least=1024, most=65535),
     "launch.grace_s": Range("from 5 to 86,400 seconds", least=5, most=86400),
     "checkpoints.every_steps": NATURAL,
-    "checkpoints.keep": COUNT,
+    "checkpoints.keep": NATURAL,
     "logging.every_steps": COUNT,
     "generation.max_new_tokens": COUNT,
     "generation.temperature": Range("from 0 to 5", least=0, most=5),
@@ -97,15 +99,29 @@ def check_ranges(spec: Spec) -> Iterator[Diagnostic]:
     learning_rate = 2e-4
     ```
     """
-    for path, value in leaves(spec):
-        allowed = RANGES.get(_key(path))
-        if allowed is not None and type(value) in (int, float) and not allowed.holds(value):
+    for path, name, value in _numbers(spec):
+        allowed = RANGES.get(name) or RANGES.get(kindless(name))
+        if allowed is not None and not allowed.holds(value):
             yield error(
                 "T210",
                 f"`{_name(path)}` is {value}, allowed is {allowed.text}",
                 path,
                 label=f"must be {allowed.text}",
             )
+
+
+def _numbers(spec: Spec) -> Iterator[tuple[SpecPath, str, int | float]]:
+    """Yield every number with its path and its name; those of a list or mapping are named `*`."""
+    for path, name, table in tables(spec):
+        for field in attrs.fields(type(table)):
+            value, here = getattr(table, field.name), f"{name}.{field.name}" if name else field.name
+            if type(value) in (int, float):
+                yield (*path, field.name), here, value
+            elif isinstance(value, tuple | dict):
+                items = enumerate(value) if isinstance(value, tuple) else value.items()
+                for key, item in items:
+                    if type(item) in (int, float):
+                        yield (*path, field.name, key), f"{here}.*", item
 
 
 def check_fraction(spec: Spec) -> Iterator[Diagnostic]:

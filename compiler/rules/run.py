@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..diagnostics import Diagnostic, Label, error
 from ..facts import Facts
-from ..spec import Spec
+from ..spec import CatalogSource, Spec
 from .rule import Rule
 
 OUTPUT = ("run", "output_dir")
@@ -77,6 +77,8 @@ def check_output_place(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
             labels=(Label(("model", "path"), "the model is here"),),
         )
     for index, source in enumerate(spec.data.sources):
+        if isinstance(source, CatalogSource) or source.hub is not None:
+            continue
         if output == _real(facts.base / source.path).parent:
             yield error(
                 "F302",

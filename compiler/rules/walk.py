@@ -1,4 +1,4 @@
-"""Walking a spec: every value with its path."""
+"""Walking a spec: every table and every value with its path and its key."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from ..diagnostics import SpecPath
+from ..field_types import class_of, tag_of
 
 
 def leaves(value: Any, path: SpecPath = ()) -> Iterator[tuple[SpecPath, Any]]:
@@ -18,5 +19,35 @@ def leaves(value: Any, path: SpecPath = ()) -> Iterator[tuple[SpecPath, Any]]:
     elif isinstance(value, tuple):
         for index, item in enumerate(value):
             yield from leaves(item, (*path, index))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from leaves(item, (*path, key))
     else:
         yield path, value
+
+
+def tables(value: Any, path: SpecPath = (), name: str = "") -> Iterator[tuple[SpecPath, str, Any]]:
+    """Yield (path, name, table) for every table below `value` and itself, outer ones first.
+
+    The name is the path in words, with the kind of each table that comes in kinds and `*` for an index:
+    `method[lora].init[pissa]`, `data.sources.*[alpaca]`.
+    """
+    if attrs.has(type(value)):
+        cls = class_of(value)
+        tag = tag_of(cls)
+        here = f"{name}[{tag[1]}]" if tag is not None else name
+        yield path, here, value
+        for field in attrs.fields(cls):
+            inner = f"{here}.{field.name}" if here else field.name
+            yield from tables(getattr(value, field.name), (*path, field.name), inner)
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from tables(item, (*path, index), f"{name}.*")
+
+
+def kindless(name: str) -> str:
+    """Return a name without its kinds: `method[lora].rank` becomes `method.rank`."""
+    while "[" in name:
+        before, _, rest = name.partition("[")
+        name = before + rest.partition("]")[2]
+    return name

@@ -2,54 +2,289 @@
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from attrs import field
 
-from .data import AlpacaSource, Data, MessagesSource, Source
-from .deepspeed import DeepSpeed
-from .inference import Export, Generation
-from .launch import Launch, Local
-from .method import Full, Lora, Method
-from .model import Model
-from .objective import Objective, Sft
+from .data import (
+    AlpacaSource,
+    CatalogSource,
+    Data,
+    MessagesSource,
+    Mix,
+    PreferenceSource,
+    PromptSource,
+    ShareGptSource,
+    Source,
+    TextSource,
+    TooLong,
+)
+from .deepspeed import DeepSpeed, Offload, ZeroStage
+from .engines import HyperParallel, KTransformers, Megatron
+from .inference import (
+    Export,
+    ExportQuantization,
+    Generation,
+    Inference,
+    SglangBackend,
+    TransformersBackend,
+    VllmBackend,
+)
+from .kinds import Hub, NumberFormat, Scalar, section
+from .launch import HostFile, Kubernetes, Launch, Local, Ray, SkyPilot, Slurm
+from .logging import (
+    Logging,
+    Mlflow,
+    OtherTracker,
+    Profiler,
+    Push,
+    SwanLab,
+    TensorBoard,
+    Tracker,
+    Trackio,
+    Wandb,
+)
+from .media import Media
+from .method import (
+    AdaLora,
+    Boft,
+    CordaInit,
+    DefaultInit,
+    EvaInit,
+    Freeze,
+    Full,
+    Ia3,
+    Lisa,
+    LoftqInit,
+    Loha,
+    Lokr,
+    Lora,
+    LoraInit,
+    Method,
+    NormalInit,
+    Oft,
+    OloraInit,
+    PissaInit,
+    Prefix,
+    Prompt,
+    Targets,
+    Vera,
+)
+from .model import (
+    Adapters,
+    Attention,
+    DynamicRope,
+    Kernels,
+    LinearRope,
+    Llama3Rope,
+    Model,
+    Rope,
+    YarnRope,
+)
+from .objective import (
+    AdapterReward,
+    ApiReward,
+    Asft,
+    BcoLoss,
+    Cpo,
+    CrossEntropy,
+    Dft,
+    Dpo,
+    Eaft,
+    FunctionReward,
+    Grpo,
+    HingeLoss,
+    IpoLoss,
+    Kto,
+    KtoPairLoss,
+    ModelReference,
+    ModelReward,
+    Objective,
+    Orpo,
+    Ppo,
+    PrecomputedReference,
+    Pretraining,
+    Reference,
+    Reward,
+    RewardModel,
+    RobustLoss,
+    Sft,
+    SigmoidLoss,
+    SimPo,
+    StartReference,
+)
+from .optimizer import (
+    AdaFactor,
+    AdamMini,
+    AdamW,
+    Apollo,
+    BAdamLayer,
+    BAdamRatio,
+    Galore,
+    Lion,
+    Muon,
+    Optimizer,
+    OtherOptimizer,
+    Sgd,
+)
+from .quantization import BitsAndBytes, Eetq, Hqq, NoQuantization, Quantization, Quanto, TorchAo
 from .run import OnExisting, Run
-from .tokenizer import FileTemplate, Template, Tokenizer, TokenizerTemplate
-from .training import AdamW, Batch, Optimizer, Training
-from .upkeep import Checkpoints, Evaluation, Logging
+from .tokenizer import (
+    FileTemplate,
+    NamedTemplate,
+    Template,
+    Tokenizer,
+    TokenizerTemplate,
+    ToolFormat,
+)
+from .training import Batch, Precision, Schedule, Training
+from .upkeep import Benchmark, Checkpoints, Evaluation
 
 __all__ = [
+    "AdaFactor",
+    "AdaLora",
+    "AdamMini",
     "AdamW",
+    "AdapterReward",
+    "Adapters",
     "AlpacaSource",
+    "ApiReward",
+    "Apollo",
+    "Asft",
+    "Attention",
+    "BAdamLayer",
+    "BAdamRatio",
     "Batch",
+    "BcoLoss",
+    "Benchmark",
+    "BitsAndBytes",
+    "Boft",
+    "CatalogSource",
     "Checkpoints",
+    "CordaInit",
+    "Cpo",
+    "CrossEntropy",
     "Data",
     "DeepSpeed",
+    "DefaultInit",
+    "Dft",
+    "Dpo",
+    "DynamicRope",
+    "Eaft",
+    "Eetq",
+    "EvaInit",
     "Evaluation",
     "Export",
+    "ExportQuantization",
     "FileTemplate",
+    "Freeze",
     "Full",
+    "FunctionReward",
+    "Galore",
     "Generation",
+    "Grpo",
+    "HingeLoss",
+    "HostFile",
+    "Hqq",
+    "Hub",
+    "HyperParallel",
+    "Ia3",
+    "Inference",
+    "IpoLoss",
+    "KTransformers",
+    "Kernels",
+    "Kto",
+    "KtoPairLoss",
+    "Kubernetes",
     "Launch",
+    "LinearRope",
+    "Lion",
+    "Lisa",
+    "Llama3Rope",
     "Local",
+    "LoftqInit",
     "Logging",
+    "Loha",
+    "Lokr",
     "Lora",
+    "LoraInit",
+    "Media",
+    "Megatron",
     "MessagesSource",
     "Method",
+    "Mix",
+    "Mlflow",
     "Model",
+    "ModelReference",
+    "ModelReward",
+    "Muon",
+    "NamedTemplate",
+    "NoQuantization",
+    "NormalInit",
+    "NumberFormat",
     "Objective",
+    "Offload",
+    "Oft",
+    "OloraInit",
     "OnExisting",
     "Optimizer",
+    "Orpo",
+    "OtherOptimizer",
+    "OtherTracker",
+    "PissaInit",
+    "Ppo",
+    "Precision",
+    "PrecomputedReference",
+    "PreferenceSource",
+    "Prefix",
+    "Pretraining",
+    "Profiler",
+    "Prompt",
+    "PromptSource",
+    "Push",
+    "Quantization",
+    "Quanto",
+    "Ray",
+    "Reference",
+    "Reward",
+    "RewardModel",
+    "RobustLoss",
+    "Rope",
     "Run",
+    "Scalar",
+    "Schedule",
     "Sft",
+    "Sgd",
+    "SglangBackend",
+    "ShareGptSource",
+    "SigmoidLoss",
+    "SimPo",
+    "SkyPilot",
+    "Slurm",
     "Source",
     "Spec",
+    "StartReference",
+    "SwanLab",
+    "Targets",
     "Template",
+    "TensorBoard",
+    "TextSource",
     "Tokenizer",
     "TokenizerTemplate",
+    "TooLong",
+    "ToolFormat",
+    "TorchAo",
+    "Tracker",
+    "Trackio",
     "Training",
+    "TransformersBackend",
+    "Vera",
+    "VllmBackend",
+    "Wandb",
+    "YarnRope",
+    "ZeroStage",
 ]
 
 
-@frozen(kw_only=True)
+@section
 class Spec:
     """A fine-tuning run as its author wrote it."""
 
@@ -59,6 +294,12 @@ class Spec:
     model: Model
     """The model to adapt."""
 
+    adapters: Adapters = field(factory=Adapters)
+    """Adapters of an earlier training."""
+
+    quantization: Quantization = field(factory=NoQuantization)
+    """Fewer bits for the frozen weights."""
+
     tokenizer: Tokenizer = field(factory=Tokenizer)
     """The tokenizer that belongs to the model."""
 
@@ -67,6 +308,9 @@ class Spec:
 
     data: Data
     """The data sets and how rows become training samples."""
+
+    media: Media = field(factory=Media)
+    """Images, videos and sound."""
 
     method: Method
     """Which parameters are trained."""
@@ -83,11 +327,26 @@ class Spec:
     batch: Batch
     """Batch arithmetic."""
 
+    kernels: Kernels = field(factory=Kernels)
+    """Faster code for the same mathematics."""
+
     evaluation: Evaluation = field(factory=Evaluation)
-    """When the evaluation loss is measured."""
+    """When and how the model is evaluated."""
+
+    benchmark: Benchmark | None = None
+    """Multiple-choice benchmarks."""
 
     deepspeed: DeepSpeed = field(factory=DeepSpeed)
     """How state is spread over the processes."""
+
+    megatron: Megatron | None = None
+    """Megatron Bridge in place of DeepSpeed."""
+
+    hyper_parallel: HyperParallel | None = None
+    """HyperParallel in place of DeepSpeed."""
+
+    ktransformers: KTransformers | None = None
+    """Experts computed on the CPU."""
 
     launch: Launch = field(factory=Local)
     """Where the run happens."""
@@ -98,8 +357,20 @@ class Spec:
     logging: Logging = field(factory=Logging)
     """Numbers and pictures."""
 
+    hub: Push | None = None
+    """Sending the result to a model hub."""
+
+    profiler: Profiler | None = None
+    """Traces of where time goes."""
+
     generation: Generation = field(factory=Generation)
     """How `tunec chat` picks words."""
 
+    inference: Inference = field(factory=TransformersBackend)
+    """What `tunec chat` computes with."""
+
     export: Export = field(factory=Export)
     """How `tunec export` writes the merged model."""
+
+    allow: dict[str, str] = field(factory=dict)
+    """Warnings that are accepted: code to reason."""

@@ -4,26 +4,85 @@ from __future__ import annotations
 
 from typing import Literal
 
-from attrs import field, frozen
+from attrs import field
 
-TooLong = Literal["truncate", "drop", "error"]
+from .kinds import Hub, section
+
+TooLong = Literal["truncate", "drop", "split", "error"]
+Mix = Literal["concat", "interleave-under", "interleave-over", "interleave-once"]
 
 
-@frozen(kw_only=True)
-class AlpacaSource:
-    """Rows with an instruction, an optional input and an output."""
-
-    format: Literal["alpaca"]
-    """`alpaca`: one instruction and one answer a row, in named columns."""
+@section
+class _Rows:
+    """What every source can be told: where the rows are and how many of them count."""
 
     path: str
-    """A `.json` or `.jsonl` file, relative to the spec."""
+    """A file, folder or glob (relative to the spec), a URL, or a data set's id when `hub` is given.
+    Today: a `.json` or `.jsonl` file."""
 
     name: str | None = None
     """Name in reports. Default: the file's name."""
 
+    hub: Hub | None = None
+    """Hub that `path` is an id of. Default: `path` is a file."""
+
+    revision: str | None = None
+    """Branch, tag or commit of a hub data set."""
+
+    subset: str | None = None
+    """Configuration of a hub data set."""
+
+    split: str = "train"
+    """Split of a data set that has several."""
+
+    folder: str | None = None
+    """Folder inside a hub data set."""
+
+    token_env: str | None = None
+    """Name of the environment variable that holds the hub token."""
+
     limit: int | None = None
     """Use only the first rows of this source."""
+
+    sample: int | None = None
+    """Draw this many rows at random, repeating some where there are fewer."""
+
+    weight: float | None = None
+    """Share of this source in an interleaved mix. Default: equal shares."""
+
+
+@section
+class _Conversations(_Rows):
+    """Columns beside the conversation."""
+
+    chosen: str | None = None
+    """Column with the better answer of a preference pair."""
+
+    rejected: str | None = None
+    """Column with the worse answer of a preference pair."""
+
+    label: str | None = None
+    """Column that tells good answers (`true`) from bad ones, for KTO."""
+
+    tools: str | None = None
+    """Column with the descriptions of tools, as JSON."""
+
+    images: str | None = None
+    """Column with paths of images."""
+
+    videos: str | None = None
+    """Column with paths of videos."""
+
+    audios: str | None = None
+    """Column with paths of sound files."""
+
+
+@section
+class AlpacaSource(_Conversations):
+    """Rows with an instruction, an optional input and an output."""
+
+    format: Literal["alpaca"]
+    """`alpaca`: one instruction and one answer a row, in named columns."""
 
     instruction: str = "instruction"
     """Column with the user's text."""
@@ -41,21 +100,12 @@ class AlpacaSource:
     """Column with earlier `[user, assistant]` pairs. May be absent."""
 
 
-@frozen(kw_only=True)
-class MessagesSource:
+@section
+class MessagesSource(_Conversations):
     """Rows that hold a conversation as a list of messages (OpenAI's format)."""
 
     format: Literal["messages"]
     """`messages`: a list of `{role, content}` a row."""
-
-    path: str
-    """A `.json` or `.jsonl` file, relative to the spec."""
-
-    name: str | None = None
-    """Name in reports. Default: the file's name."""
-
-    limit: int | None = None
-    """Use only the first rows of this source."""
 
     messages: str = "messages"
     """Column with the list of messages."""
@@ -67,10 +117,118 @@ class MessagesSource:
     """Key of a message's text."""
 
 
-Source = AlpacaSource | MessagesSource
+@section
+class ShareGptSource(_Conversations):
+    """Rows that hold a conversation in ShareGPT's words, with any tags."""
+
+    format: Literal["sharegpt"]
+    """`sharegpt`: a list of `{from, value}` a row."""
+
+    messages: str = "conversations"
+    """Column with the list of messages."""
+
+    role: str = "from"
+    """Key of a message's role."""
+
+    content: str = "value"
+    """Key of a message's text."""
+
+    system: str | None = None
+    """Column with the system prompt. Default: none; a system message comes first in the list."""
+
+    user_tag: str = "human"
+    """Role of the user."""
+
+    assistant_tag: str = "gpt"
+    """Role of the assistant."""
+
+    system_tag: str = "system"
+    """Role of the system prompt."""
+
+    tool_call_tag: str = "function_call"
+    """Role of a tool call by the assistant."""
+
+    tool_result_tag: str = "observation"
+    """Role of a tool's result."""
 
 
-@frozen(kw_only=True)
+@section
+class TextSource(_Rows):
+    """Rows of plain text, for pretraining."""
+
+    format: Literal["text"]
+    """`text`: one document a row."""
+
+    text: str = "text"
+    """Column with the text."""
+
+
+@section
+class PreferenceSource(_Rows):
+    """Rows with a prompt and two answers, each as text or as a list of messages."""
+
+    format: Literal["preference"]
+    """`preference`: a prompt, a better and a worse answer a row."""
+
+    prompt: str | None = "prompt"
+    """Column with the prompt; without it, both answers are whole conversations."""
+
+    chosen: str = "chosen"
+    """Column with the better answer."""
+
+    rejected: str = "rejected"
+    """Column with the worse answer."""
+
+    margin: str | None = None
+    """Column with how much better it is, for reward models."""
+
+
+@section
+class PromptSource(_Rows):
+    """Rows with prompts only: the answers are generated in training (PPO, GRPO)."""
+
+    format: Literal["prompt"]
+    """`prompt`: a prompt a row."""
+
+    prompt: str = "prompt"
+    """Column with the prompt, as text or as a list of messages."""
+
+    answer: str | None = None
+    """Column with a reference answer, which reward functions may look at."""
+
+
+@section
+class CatalogSource:
+    """A data set declared elsewhere."""
+
+    format: Literal["catalog"]
+    """`catalog`: a data set that a catalog file declares."""
+
+    entry: str
+    """Name of the data set in the catalog."""
+
+    catalog: str = "datasets.toml"
+    """The catalog, relative to the spec."""
+
+    limit: int | None = None
+    """Use only the first rows of this source."""
+
+    weight: float | None = None
+    """Share of this source in an interleaved mix. Default: equal shares."""
+
+
+Source = (
+    AlpacaSource
+    | MessagesSource
+    | ShareGptSource
+    | TextSource
+    | PreferenceSource
+    | PromptSource
+    | CatalogSource
+)
+
+
+@section
 class Data:
     """The data sets and how rows become training samples."""
 
@@ -87,7 +245,64 @@ class Data:
     """Most tokens of a sample."""
 
     too_long: TooLong = "truncate"
-    """Samples above `max_length`: `truncate` their end, `drop` them (counted and reported), or stop with an `error`."""
+    """Samples above `max_length`: `truncate` their end, `drop` them (counted and reported), `split` them into
+    several (plain text), or stop with an `error`."""
+
+    reserved_answer: int = 1
+    """Tokens of the answer that truncation keeps at least."""
+
+    bad_rows: Literal["error", "skip"] = "error"
+    """Rows that cannot be used: stop with an `error`, or `skip` and list them."""
+
+    max_bad_share: float = 0.01
+    """Share of skipped rows above which the run stops all the same."""
 
     shuffle: bool = True
     """Visit the training rows in a new random order each epoch (fixed by `training.seed`)."""
+
+    seed: int | None = None
+    """Seed of the data order. Default: `training.seed`."""
+
+    group_by_length: bool = False
+    """Put samples of similar length into the same step, which saves padding and costs randomness."""
+
+    mix: Mix = "concat"
+    """Several sources: one after the other (`concat`), or drawn in turns until the first is used up
+    (`interleave-under`), until all are (`interleave-over`, rows repeat), or each row once (`interleave-once`)."""
+
+    streaming: bool = False
+    """Read rows as they are needed, for data too large to prepare. Needs `training.steps`."""
+
+    shuffle_buffer: int = 16384
+    """Rows a stream is shuffled within."""
+
+    packing: Literal["auto", "off", "joined", "isolated"] = "auto"
+    """Fill samples up to `max_length`: `isolated` keeps the packed ones apart in attention and positions, `joined`
+    does not. `auto`: `joined` for pretraining, otherwise `off`."""
+
+    prepared_dir: str | None = None
+    """Folder that keeps the tokenized data, relative to the spec. Default: inside the run folder."""
+
+    rebuild: bool = False
+    """Tokenize again even where prepared data fit."""
+
+    workers: int | None = None
+    """Processes that tokenize. Default: one a core, where the data are worth it."""
+
+    batch_rows: int = 1000
+    """Rows tokenized at a time."""
+
+    shared_storage: bool = True
+    """All nodes see the same files, so that one of them tokenizes for all."""
+
+    loader_workers: int = 0
+    """Processes a rank uses to put batches together."""
+
+    loader_prefetch: int | None = None
+    """Batches each of them prepares ahead."""
+
+    loader_persistent: bool = False
+    """Keep them alive between epochs."""
+
+    pin_memory: bool | None = None
+    """Copy batches to the GPU from pinned memory. Default: on GPUs."""

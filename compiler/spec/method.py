@@ -4,11 +4,148 @@ from __future__ import annotations
 
 from typing import Literal
 
-from attrs import frozen
+from attrs import field
+
+from .kinds import section
+
+Targets = Literal["all-linear"] | tuple[str, ...]
 
 
-@frozen(kw_only=True)
-class Lora:
+@section
+class Full:
+    """All parameters."""
+
+    type: Literal["full"]
+    """`full`: train every parameter."""
+
+
+@section
+class Freeze:
+    """Some blocks, all else frozen."""
+
+    type: Literal["freeze"]
+    """`freeze`: train some of the model's blocks."""
+
+    blocks: int = 2
+    """Number of transformer blocks to train."""
+
+    side: Literal["last", "first"] = "last"
+    """Whether the `last` or the `first` blocks are trained."""
+
+    modules: Literal["all"] | tuple[str, ...] = "all"
+    """Modules of those blocks to train, such as `["mlp", "self_attn"]`."""
+
+    extra_modules: tuple[str, ...] = ()
+    """Modules outside of the blocks to train as well, such as `["embed_tokens"]`."""
+
+    expanded: bool = False
+    """LLaMA-Pro (Wu et al. 2024, arXiv:2401.02415): train the blocks that block expansion added,
+    `blocks` of them, evenly spread."""
+
+
+@section
+class DefaultInit:
+    """The usual initialisation: A uniform (Kaiming), B zero."""
+
+    type: Literal["default"] = "default"
+    """`default`: the update starts at zero."""
+
+
+@section
+class NormalInit:
+    """A normal, B zero."""
+
+    type: Literal["gaussian"]
+    """`gaussian`: the update starts at zero."""
+
+
+@section
+class PissaInit:
+    """PiSSA: the principal singular vectors (Meng et al. 2024, arXiv:2404.02948)."""
+
+    type: Literal["pissa"]
+    """`pissa`: the adapter starts as the weights' principal part, which leaves the frozen weights."""
+
+    iterations: int = 16
+    """Iterations of the fast singular value decomposition."""
+
+    exact: bool = False
+    """Compute the exact decomposition instead, which is slow."""
+
+    convert: bool = False
+    """Write the result as an ordinary LoRA adapter of the original weights."""
+
+
+@section
+class OloraInit:
+    """OLoRA: QR decomposition (Büyükakyüz 2024, arXiv:2406.01775)."""
+
+    type: Literal["olora"]
+    """`olora`: the adapter starts orthonormal."""
+
+
+@section
+class EvaInit:
+    """EVA: singular vectors of the activations (Paischer et al. 2024, arXiv:2410.07170)."""
+
+    type: Literal["eva"]
+    """`eva`: the adapter starts from a pass over some data; ranks go where variance is."""
+
+    rho: float = 2.0
+    """Most times the rank a module may get."""
+
+    batches: int = 16
+    """Batches of training data looked at."""
+
+
+@section
+class CordaInit:
+    """CorDA: context-oriented decomposition (Yang et al. 2024, arXiv:2406.05223)."""
+
+    type: Literal["corda"]
+    """`corda`: the adapter starts from weights and the covariance of activations."""
+
+    mode: Literal["knowledge", "instruction"] = "instruction"
+    """`knowledge`: preserve what the model knows; `instruction`: learn the task faster."""
+
+    batches: int = 16
+    """Batches of training data looked at."""
+
+
+@section
+class LoftqInit:
+    """LoftQ: the adapter takes up the quantization error (Li et al. 2023, arXiv:2310.08659)."""
+
+    type: Literal["loftq"]
+    """`loftq`: quantize the weights and start from what that loses."""
+
+    bits: Literal[2, 4, 8] = 4
+    """Bits of the quantized weights."""
+
+    iterations: int = 1
+    """Alternating steps."""
+
+
+LoraInit = DefaultInit | NormalInit | PissaInit | OloraInit | EvaInit | CordaInit | LoftqInit
+
+
+@section
+class _Adapter:
+    """What every adapter method can be told."""
+
+    targets: Targets = "all-linear"
+    """Modules that get an adapter: `all-linear` (every linear layer but the output head), or a list of names
+    such as `["q_proj", "v_proj"]`."""
+
+    layers: tuple[int, ...] = ()
+    """Numbers of the blocks that get adapters, from 0. Default: all."""
+
+    full_modules: tuple[str, ...] = ()
+    """Modules trained in full and saved with the adapter, such as `["embed_tokens", "lm_head"]`."""
+
+
+@section
+class Lora(_Adapter):
     """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) beside frozen weights."""
 
     type: Literal["lora"]
@@ -23,17 +160,207 @@ class Lora:
     dropout: float = 0.0
     """Dropout on the adapters' input."""
 
-    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    """Modules that get an adapter: `all-linear` (every linear layer but the output head), or a list of names
-    such as `["q_proj", "v_proj"]`."""
+    rank_stabilized: bool = False
+    """Scale by `alpha / sqrt(rank)` instead (rsLoRA, Kalajdzievski 2023, arXiv:2312.03732)."""
+
+    dora: bool = False
+    """Learn magnitude and direction apart (DoRA, Liu et al. 2024, arXiv:2402.09353)."""
+
+    init: LoraInit = field(factory=DefaultInit)
+    """What the adapters start from."""
+
+    bias: Literal["none", "all", "lora-only"] = "none"
+    """Biases that are trained: `none`, `all` of the model, or those of adapted modules."""
+
+    b_rate_ratio: float | None = None
+    """LoRA+ (Hayou et al. 2024, arXiv:2402.12354): learning rate of B over that of A."""
+
+    embedding_rate: float = 1e-6
+    """LoRA+: learning rate of adapters on embeddings."""
+
+    freeze_a: bool = False
+    """LoRA-FA (Zhang et al. 2023, arXiv:2308.03303): train B only."""
+
+    rank_pattern: dict[str, int] = field(factory=dict)
+    """Ranks of their own for modules whose name matches a regular expression."""
+
+    alpha_pattern: dict[str, float] = field(factory=dict)
+    """Scales of their own for modules whose name matches a regular expression."""
+
+    parameters: tuple[str, ...] = ()
+    """Bare parameters that get an adapter, such as the stacked weights of experts."""
+
+    trainable_tokens: tuple[str, ...] = ()
+    """Tokens whose embeddings are trained, and only theirs."""
+
+    expanded_blocks: int | None = None
+    """LLaMA-Pro (arXiv:2401.02415): adapt only the blocks that block expansion added, this many of them."""
 
 
-@frozen(kw_only=True)
-class Full:
-    """All parameters."""
+@section
+class Oft(_Adapter):
+    """Orthogonal fine-tuning (Qiu et al. 2023, arXiv:2306.07280)."""
 
-    type: Literal["full"]
-    """`full`: train every parameter."""
+    type: Literal["oft"]
+    """`oft`: rotate the weights in blocks."""
+
+    block_size: int | None = None
+    """Size of a block. Default: 32, when `num_blocks` is not given. Excludes `num_blocks`."""
+
+    num_blocks: int | None = None
+    """Number of blocks. Excludes `block_size`."""
+
+    dropout: float = 0.0
+    """Share of blocks left out in a step."""
 
 
-Method = Lora | Full
+@section
+class Boft(_Adapter):
+    """Butterfly orthogonal fine-tuning (Liu et al. 2023, arXiv:2311.06243)."""
+
+    type: Literal["boft"]
+    """`boft`: rotations as products of sparse ones."""
+
+    block_size: int = 4
+    """Size of a block."""
+
+    factors: int = 1
+    """Number of butterfly factors."""
+
+    dropout: float = 0.0
+    """Share of blocks left out in a step."""
+
+
+@section
+class Ia3(_Adapter):
+    """(IA)³: learned scales of activations (Liu et al. 2022, arXiv:2205.05638)."""
+
+    type: Literal["ia3"]
+    """`ia3`: train one vector a module."""
+
+    feedforward: tuple[str, ...] = ()
+    """Targets that are feed-forward layers, whose input is scaled. Default: those of the model's family."""
+
+
+@section
+class AdaLora(_Adapter):
+    """AdaLoRA: ranks that move to where they help (Zhang et al. 2023, arXiv:2303.10512)."""
+
+    type: Literal["adalora"]
+    """`adalora`: adapters with a budget of ranks."""
+
+    rank: int = 8
+    """Mean rank at the end."""
+
+    initial_rank: int = 12
+    """Rank at the start."""
+
+    alpha: float | None = None
+    """Scale. Default: twice the rank."""
+
+    dropout: float = 0.0
+    """Dropout on the adapters' input."""
+
+    warmup_steps: int = 0
+    """Steps before ranks begin to go."""
+
+    final_steps: int = 0
+    """Steps at the end with fixed ranks."""
+
+    interval: int = 1
+    """Steps between two decisions."""
+
+
+@section
+class Vera(_Adapter):
+    """VeRA: shared random matrices, trained scales (Kopiczko et al. 2023, arXiv:2310.11454)."""
+
+    type: Literal["vera"]
+    """`vera`: train two vectors a module."""
+
+    rank: int = 256
+    """Inner dimension."""
+
+    dropout: float = 0.0
+    """Dropout on the adapters' input."""
+
+
+@section
+class Loha(_Adapter):
+    """LoHa: Hadamard product of two low-rank updates (arXiv:2108.06098)."""
+
+    type: Literal["loha"]
+    """`loha`: products of low-rank matrices."""
+
+    rank: int = 8
+    """Inner dimension."""
+
+    alpha: float | None = None
+    """Scale. Default: the rank."""
+
+    dropout: float = 0.0
+    """Share of updates left out."""
+
+
+@section
+class Lokr(_Adapter):
+    """LoKr: Kronecker product of small matrices (arXiv:2212.10650)."""
+
+    type: Literal["lokr"]
+    """`lokr`: Kronecker products."""
+
+    rank: int = 8
+    """Inner dimension."""
+
+    alpha: float | None = None
+    """Scale. Default: the rank."""
+
+    dropout: float = 0.0
+    """Share of updates left out."""
+
+
+@section
+class Prefix:
+    """Prefix tuning (Li and Liang 2021, arXiv:2101.00190)."""
+
+    type: Literal["prefix"]
+    """`prefix`: train keys and values of virtual tokens."""
+
+    num_tokens: int = 20
+    """Virtual tokens."""
+
+    projection: bool = False
+    """Make them by a small network."""
+
+
+@section
+class Prompt:
+    """Prompt tuning (Lester et al. 2021, arXiv:2104.08691)."""
+
+    type: Literal["prompt"]
+    """`prompt`: train embeddings of virtual tokens."""
+
+    num_tokens: int = 20
+    """Virtual tokens."""
+
+    text: str | None = None
+    """Text whose embeddings they start from. Default: random."""
+
+
+@section
+class Lisa:
+    """LISA: a few random blocks at a time (Pan et al. 2024, arXiv:2403.17919)."""
+
+    type: Literal["lisa"]
+    """`lisa`: train embeddings, head and a changing sample of blocks."""
+
+    blocks: int = 2
+    """Blocks trained at a time."""
+
+    interval: int = 20
+    """Steps between two samples."""
+
+
+Method = (
+    Lora | Full | Freeze | Oft | Boft | Ia3 | AdaLora | Vera | Loha | Lokr | Prefix | Prompt | Lisa
+)

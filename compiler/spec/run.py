@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from attrs import frozen
+from .kinds import section
 
 OnExisting = Literal["refuse", "resume", "overwrite"]
 
 
-@frozen(kw_only=True)
+@section
 class Run:
     """The run as a whole."""
 
@@ -22,3 +22,6 @@ class Run:
     on_existing: OnExisting = "refuse"
     """What to do when the folder holds an earlier run: `refuse` to start, `resume` from the newest complete
     checkpoint (what a scheduler's requeue wants), or `overwrite` the earlier run."""
+
+    resume_from: str | None = None
+    """Checkpoint of another run to go on from, relative to the spec. Default: the newest of this one."""

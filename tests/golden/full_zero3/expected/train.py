@@ -9,7 +9,7 @@ from pathlib import Path
 from tunec.runtime import data, models, objectives, session, training
 
 RUN_DIR = Path(__file__).resolve().parent
-FINGERPRINT = "305ad17a5103f44d76f11010063feb3cc3964e5946d6ec0cd02d98151a1ded12"
+FINGERPRINT = "cf40ab16b326bf20ffd76543000ce96224aeca16518f17267497793f69db304b"
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tunec.runtime import data, models, objectives, session, training
 
 RUN_DIR = Path(__file__).resolve().parent
-FINGERPRINT = "3953894fb83e1876c6e7a5f4f16f8991352c3b53bc21bb2e79c795f44dac1989"
+FINGERPRINT = "aab9ec3f25880f956c889f79f2cb9ffd6b9dd5b7cba7777eaa3ce1360151dd0e"
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tunec.runtime import data, models, objectives, session, training
 
 RUN_DIR = Path(__file__).resolve().parent
-FINGERPRINT = "f7543ca4ce595c70d981d67de7c116b06f0ba9cf372368f4cd7d74012193b6fb"
+FINGERPRINT = "5c0b3c5b3c18dbda81479e28c1e0df94ea51e7845286bea39a81b354ee8de679"
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tunec.runtime import data, models, objectives, session, training
 
 RUN_DIR = Path(__file__).resolve().parent
-FINGERPRINT = "b46ee26c61a205a5fcd9383468b234d3db3cd9548c6e3ebd71181b4bd0e55a50"
+FINGERPRINT = "22e1981716fa5f83e044e004d8593d8faedb2ec9594c0739cfb4dd0cad37ae33"
 
 
 def main() -> None:

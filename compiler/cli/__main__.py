@@ -1,0 +1,5 @@
+"""`python -m tunec.compiler.cli`."""
+
+from . import main
+
+main()

@@ -1,0 +1,219 @@
+"""What the runtime does not do yet: such a spec can be written and checked, but not compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from ..diagnostics import Diagnostic, SpecPath, error
+from ..field_types import class_of, default_of, fields_of, is_section, tag_of
+from ..spec import Spec
+from ..toml_words import toml_value
+from .rule import Rule
+from .walk import tables
+
+HONOURED: dict[str, tuple[Any, ...] | None] = {
+    # Name of a setting -> the values that are honoured, None for all. Everything else is refused: a setting that
+    # this table forgets can never be ignored in silence.
+    "allow": None,
+    "run.output_dir": None,
+    "run.name": None,
+    "run.on_existing": None,
+    "model.path": None,
+    "model.hub": ("huggingface",),
+    "model.revision": None,
+    "model.cache_dir": None,
+    "model.token_env": None,
+    "model.trust_remote_code": None,
+    "model.attention": ("auto", "eager", "sdpa"),
+    "tokenizer.path": None,
+    "template[tokenizer]": None,
+    "template[file]": None,
+    "template[file].path": None,
+    "quantization[none]": None,
+    "data.sources": None,
+    "data.sources.*[alpaca]": None,
+    "data.sources.*[alpaca].path": None,
+    "data.sources.*[alpaca].name": None,
+    "data.sources.*[alpaca].limit": None,
+    "data.sources.*[alpaca].instruction": None,
+    "data.sources.*[alpaca].input": None,
+    "data.sources.*[alpaca].output": None,
+    "data.sources.*[alpaca].system": None,
+    "data.sources.*[alpaca].history": None,
+    "data.sources.*[messages]": None,
+    "data.sources.*[messages].path": None,
+    "data.sources.*[messages].name": None,
+    "data.sources.*[messages].limit": None,
+    "data.sources.*[messages].messages": None,
+    "data.sources.*[messages].role": None,
+    "data.sources.*[messages].content": None,
+    "data.eval_sources": None,
+    "data.eval_rows": None,
+    "data.max_length": None,
+    "data.too_long": ("truncate", "drop", "error"),
+    "data.shuffle": None,
+    "data.packing": ("auto", "off"),
+    "method[full]": None,
+    "method[lora]": None,
+    "method[lora].rank": None,
+    "method[lora].alpha": None,
+    "method[lora].dropout": None,
+    "method[lora].targets": None,
+    "method[lora].init[default]": None,
+    "objective[sft]": None,
+    "objective[sft].loss_on": ("assistant", "all"),
+    "objective[sft].loss[cross-entropy]": None,
+    "training.epochs": None,
+    "training.steps": None,
+    "training.learning_rate": None,
+    "training.schedule": ("constant", "linear", "cosine"),
+    "training.warmup_steps": None,
+    "training.warmup_ratio": None,
+    "training.max_grad_norm": None,
+    "training.precision": ("fp32", "bf16", "fp16"),
+    "training.gradient_checkpointing": None,
+    "training.seed": None,
+    "optimizer[adamw]": None,
+    "optimizer[adamw].beta1": None,
+    "optimizer[adamw].beta2": None,
+    "optimizer[adamw].epsilon": None,
+    "optimizer[adamw].weight_decay": None,
+    "batch.global_size": None,
+    "batch.micro_size": None,
+    "batch.accumulation_steps": None,
+    "evaluation.every_steps": None,
+    "evaluation.micro_size": None,
+    "deepspeed.zero_stage": None,
+    "deepspeed.offload_optimizer": ("none", "cpu"),
+    "deepspeed.overlap_communication": None,
+    "deepspeed.contiguous_gradients": None,
+    "deepspeed.round_robin_gradients": None,
+    "deepspeed.pin_memory": None,
+    "deepspeed.reduce_bucket_size": None,
+    "deepspeed.allgather_bucket_size": None,
+    "deepspeed.prefetch_bucket_size": None,
+    "deepspeed.persistence_threshold": None,
+    "deepspeed.max_live_parameters": None,
+    "deepspeed.max_reuse_distance": None,
+    "deepspeed.sub_group_size": None,
+    "launch[local]": None,
+    "launch[local].processes": None,
+    "launch[local].device": None,
+    "launch[local].memory_gib": None,
+    "launch[local].port": None,
+    "launch[local].grace_s": None,
+    "checkpoints.every_steps": None,
+    "checkpoints.keep": None,
+    "logging.every_steps": None,
+    "logging.plot": None,
+    "generation.max_new_tokens": None,
+    "generation.temperature": None,
+    "generation.top_p": None,
+    "generation.repetition_penalty": None,
+    "generation.system": None,
+    "inference[transformers]": None,
+    "export.output_dir": None,
+    "export.dtype": None,
+    "export.max_shard_gib": None,
+}
+
+PLAIN_SECTIONS = [
+    "run",
+    "model",
+    "adapters",
+    "tokenizer",
+    "data",
+    "media",
+    "training",
+    "batch",
+    "kernels",
+    "evaluation",
+    "deepspeed",
+    "checkpoints",
+    "logging",
+    "generation",
+    "export",
+]
+"""Sections that come in one kind and are always there; each of their settings is judged by itself."""
+
+
+def check_available(spec: Spec) -> Iterator[Diagnostic]:
+    """The setting is right, but this version of tunec does not do it yet.
+
+    It is typed, checked and documented like every other setting, so that a spec can be written and reviewed today.
+    It does not compile until the runtime does what it says: a setting is never ignored.
+
+    Fails:
+    ```toml
+    [evaluation]
+    at_start = true
+    ```
+    Passes:
+    ```toml
+    [evaluation]
+    at_start = false
+    ```
+    """
+    refused: list[SpecPath] = []
+    for path, name, table in tables(spec):
+        if any(path[: len(outer)] == outer for outer in refused):
+            continue
+        if not name or name in PLAIN_SECTIONS or _honoured(name) is None:
+            yield from _settings(path, name, table)
+        else:
+            refused.append(path)
+            yield _refuse_table(path, tag_of(class_of(table)))
+
+
+def is_honoured(name: str) -> bool:
+    """Tell whether the setting or table of that name does something, at least for some of its values."""
+    return name in PLAIN_SECTIONS or _honoured(name) != ()
+
+
+def _refuse_table(path: SpecPath, tag: tuple[str, str] | None) -> Diagnostic:
+    if tag is None:
+        return _refuse(path, f"`{_words(path)}`")
+    return _refuse((*path, tag[0]), f'`{_words(path)}` with `{tag[0]} = "{tag[1]}"`')
+
+
+def _settings(path: SpecPath, name: str, table: Any) -> Iterator[Diagnostic]:
+    for field, default in _defaults(class_of(table)).items():
+        value = getattr(table, field)
+        allowed = _honoured(f"{name}.{field}" if name else field)
+        if value == default or allowed is None or value in allowed or _is_table(value):
+            continue
+        here = (*path, field)
+        yield _refuse(here, f"`{_words(here)}{f' = {toml_value(value)}' if allowed else ''}`")
+
+
+def _refuse(path: SpecPath, words: str) -> Diagnostic:
+    return error("N901", f"{words} is not available yet", path, label="not available yet")
+
+
+def _honoured(name: str) -> tuple[Any, ...] | None:
+    return HONOURED.get(name.replace("eval_sources.*", "sources.*"), ())
+
+
+def _is_table(value: Any) -> bool:
+    """Tell whether the value is judged as a table of its own, or as several."""
+    return is_section(value) or (isinstance(value, tuple) and any(map(is_section, value)))
+
+
+@cache
+def _defaults(cls: type) -> dict[str, Any]:
+    """Return the value of each field but the tag when it is not given; a required one is always given."""
+    tag = tag_of(cls)
+    names = (name for name in fields_of(cls) if tag is None or name != tag[0])
+    return {name: default_of(fields_of(cls)[name]) for name in names}
+
+
+def _words(path: SpecPath) -> str:
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+RULES = (Rule("N901", "not available yet", pure=check_available),)
