@@ -73,6 +73,8 @@ def _fault(
         return _unknown(code, known)
     if any(item.level is Level.ERROR for item in hits) or _is_always_error(code):
         return _is_error(code, hits)
+    if any(item.code == "T213" and item.path == path for item in found):
+        return None  # no reason, which the ranges have said already
     if not reason.strip():
         return error("T213", f"`allow.{code}` is empty", path, helps=("say why it is fine here",))
     if is_complete and not hits:

@@ -6,6 +6,7 @@ Everything here follows from the attrs classes: a new section or field needs no 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any, Union, get_args
 
@@ -165,14 +166,13 @@ def _union_hook(type_: Any, converter: Converter) -> _Hook:
         return converter.structure(value, _choose_arm(value, arms))
 
     def structure_value(value: Any, _: Any) -> Any:
-        fitting = [arm for arm in arms if fits(value, arm)]
-        if not fitting:
-            raise Mismatch(value, type_)
         # A whole number fits `int | float` twice; its own type is the better one.
-        arm = next((arm for arm in fitting if type(value) is arm), fitting[0])
-        try:
-            return converter.structure(value, arm)
-        except Mismatch:
-            raise Mismatch(value, type_) from None
+        fitting = sorted(
+            (arm for arm in arms if fits(value, arm)), key=lambda arm: type(value) is not arm
+        )
+        for arm in fitting:
+            with suppress(Mismatch):
+                return converter.structure(value, arm)
+        raise Mismatch(value, type_)
 
     return structure_table if are_tables(arms) else structure_value

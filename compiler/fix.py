@@ -54,7 +54,7 @@ def _mended(
     document: Document, found: list[Diagnostic], find: Find, refused: list[Fix]
 ) -> Document:
     """Make the fixes of one look at the document; those that make it worse are added to `refused`."""
-    fixes = [f for item in _undisputed(found) if (f := item.fix) is not None and f not in refused]
+    fixes = [fix for fix in _by_place(_undisputed(found), document) if fix not in refused]
     together = document
     for fix in fixes:
         together = _with_fix(together, fix)
@@ -70,6 +70,12 @@ def _mended(
         else:
             refused.append(fix)
     return document
+
+
+def _by_place(diagnostics: Iterable[Diagnostic], document: Document) -> list[Fix]:
+    """Return the fixes in the order of the text, so that what moves to one section keeps its order."""
+    fixes = [item.fix for item in diagnostics if item.fix is not None]
+    return sorted(fixes, key=lambda fix: document.locate(fix.path, on_key=True).start)
 
 
 def _with_fix(document: Document, fix: Fix) -> Document:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from .allow import allow
-from .diagnostics import Diagnostic, Level
+from .diagnostics import Diagnostic, Level, SpecPath
 from .document import EXTENDS, Document, DocumentError, read_document
 from .facts import Facts, gather
 from .plan import Plan, make_plan
@@ -32,6 +32,13 @@ class Analysis:
     facts: Facts | None = None
     allowed: int = 0
     """How many warnings `[allow]` took away."""
+    broken: frozenset[SpecPath] = frozenset()
+    """Values that do not fit their fields; in `spec` something stands in for them."""
+
+    @property
+    def written(self) -> Document | Composition | None:
+        """What the spec is written in, where that could be read."""
+        return None if isinstance(self.source, DocumentError) else self.source
 
     @property
     def ok(self) -> bool:
@@ -86,7 +93,9 @@ def _analyse(
     diagnostics = (*document.warnings, *structured.diagnostics, *found)
     is_complete = with_facts and not structured.broken
     left = allow(diagnostics, structured.spec.allow, is_complete=is_complete)
-    return Analysis(document, left.diagnostics, structured.spec, facts, left.count)
+    return Analysis(
+        document, left.diagnostics, structured.spec, facts, left.count, structured.broken
+    )
 
 
 def plan_of(analysis: Analysis) -> Plan:

@@ -585,7 +585,7 @@ def _as_json(found: Diagnostic, sources: Sequence[Source]) -> dict[str, Any]:
         "code": found.code,
         "level": found.level.value,
         "message": found.message,
-        "path": _pointer(found.path),
+        "path": pointer(found.path),
         **where,
         "label": found.label,
         "notes": list(found.notes),
@@ -596,7 +596,7 @@ def _as_json(found: Diagnostic, sources: Sequence[Source]) -> dict[str, Any]:
 
 def _label_json(label: Label, sources: Sequence[Source], name: str) -> dict[str, Any]:
     spot = _spot(sources, label.path, label.offsets, name=name)
-    return {"text": label.text, "path": _pointer(label.path), **_spot_json(spot)}
+    return {"text": label.text, "path": pointer(label.path), **_spot_json(spot)}
 
 
 def _place_json(place: Place) -> dict[str, Any]:
@@ -617,6 +617,6 @@ def _spot_json(spot: _Spot | None) -> dict[str, Any]:
     return dict(zip(names, (spot.source.name, *spot.start, *spot.end), strict=True))
 
 
-def _pointer(path: SpecPath) -> str:
+def pointer(path: SpecPath) -> str:
     """Return a path as JSON pointer (RFC 6901)."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)

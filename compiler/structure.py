@@ -84,10 +84,17 @@ def written_values(spec: Any) -> dict[str, Any]:
         value, default = getattr(spec, name), default_of(field)
         if is_section(value) and is_section(default) and type(value) is type(default):
             inner = written_values(value)
-            found |= {name: inner} if value != default else {}
-        elif value != default or (tag is not None and name == tag[0]):
+            # Equal sections may differ in the type of a number.
+            is_same = value == default and inner.keys() <= set(tag_of(class_of(value)) or ())
+            found |= {} if is_same else {name: inner}
+        elif not _is_default(value, default) or (tag is not None and name == tag[0]):
             found[name] = _written(value)
     return found
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    # `1` and `1.0` are equal, but one may be a count and the other a share.
+    return type(value) is type(default) and bool(value == default)
 
 
 def _written(value: Any) -> Any:

@@ -7,13 +7,32 @@ from pathlib import Path
 
 from attrs import frozen
 
-from ..spec import FileTemplate, Source, Spec
+from ..diagnostics import SpecPath
+from ..spec import FileTemplate, HostFile, Source, Spec
 from .data import DataFacts, read_data
 from .files import read_text
 from .folder import FolderFacts, read_folder
 from .model import ModelFacts, read_model, read_tokenizer
+from .named import (
+    FunctionFacts,
+    HostFacts,
+    PathState,
+    function_rewards,
+    read_function,
+    read_hosts,
+    read_states,
+)
 
-__all__ = ["DataFacts", "Facts", "FolderFacts", "ModelFacts", "gather"]
+__all__ = [
+    "DataFacts",
+    "Facts",
+    "FolderFacts",
+    "FunctionFacts",
+    "HostFacts",
+    "ModelFacts",
+    "PathState",
+    "gather",
+]
 
 
 @frozen
@@ -32,6 +51,12 @@ class Facts:
     """The text of `template.path`, or None when it cannot be read or none is named."""
     environment: Mapping[str, bool]
     """Which of the environment variables the spec names are set."""
+    functions: Mapping[SpecPath, FunctionFacts]
+    """Files with reward functions, by the place of the reward in the spec."""
+    hosts: HostFacts | None
+    """The host file, where one is named."""
+    paths: Mapping[str, PathState]
+    """Further paths the spec names, by their text."""
 
     @property
     def chat_template(self) -> str | None:
@@ -55,6 +80,12 @@ def gather(spec: Spec, spec_file: Path | None, environ: Mapping[str, str]) -> Fa
         output=read_folder(base / spec.run.output_dir),
         template_text=_template_text(base, spec),
         environment={name: name in environ for name in (spec.model.token_env,) if name is not None},
+        functions={
+            place: read_function(base / reward.path)
+            for place, reward in function_rewards(spec).items()
+        },
+        hosts=read_hosts(base, spec.launch) if isinstance(spec.launch, HostFile) else None,
+        paths=read_states(base, spec),
     )
 
 

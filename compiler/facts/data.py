@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+import attrs
 from attrs import frozen
 
 from ..spec import CatalogSource, Source
-from .rows import BadRow, FileSource, is_array, scan
+from .catalog import CatalogEntry, read_entry
+from .columns import FIRST_ROWS, Columns, columns_of, csv_columns
+from .row_checks import check_row
+from .rows import BadRow, FileSource, first_rows, is_array, scan
 
 DataState = Literal[
-    "ok", "missing", "folder", "unreadable", "unknown-kind", "impossible", "elsewhere"
+    "ok", "missing", "folder", "glob", "unreadable", "unknown-kind", "impossible", "elsewhere"
 ]
-"""`elsewhere`: on a hub, behind a URL, or declared in a catalog; nothing is known about it here."""
+"""`glob`: a pattern that fits some files; `elsewhere`: on a hub, behind a URL, or in a catalog that cannot be read."""
 KINDS = (".json", ".jsonl")
+OTHER_KINDS = (".csv", ".parquet", ".arrow", ".txt", ".gz", ".zst", ".bz2", ".xz")
+"""Files that are data, but are not looked into here; of `.csv` the header is."""
+MOST_FILES = 10_000
 WHOLE_BYTES = 8 * 2**20
 """Files up to this size are read whole; of larger ones the beginning is checked and the lines are counted."""
 COUNT_BYTES = 2**28
@@ -33,20 +42,26 @@ class DataFacts:
     sha256: str | None = None
     bad_row: BadRow | None = None
     problem: str = ""
+    columns: Columns | None = None
+    """What the first rows hold; None where that is not known here."""
+    files: tuple[str, ...] = ()
+    """Names of the data files in a folder, or that fit a pattern."""
+    entry: CatalogEntry | None = None
+    """What the catalog says, for a source that names one."""
 
 
 def read_data(base: Path, source: Source) -> DataFacts:
     """Return the facts of one source."""
     if isinstance(source, CatalogSource):
-        return DataFacts(base / source.catalog, "elsewhere")
+        return _read_catalog(base, source)
     if source.hub is not None or "://" in source.path:
         return DataFacts(Path(source.path), "elsewhere")
     path = base / source.path
     try:
         if path.is_dir():
-            return DataFacts(path, "folder")
-        if path.suffix not in KINDS:
-            return DataFacts(path, "unknown-kind" if path.exists() else "missing")
+            return DataFacts(path, "folder", files=_data_files(path.iterdir()))
+        if path.suffix not in KINDS or any(mark in source.path for mark in "*?"):
+            return _other_kind(base, path, source)
         if not path.is_file():
             return DataFacts(
                 path,
@@ -60,12 +75,45 @@ def read_data(base: Path, source: Source) -> DataFacts:
         return DataFacts(path, "impossible")
 
 
+def _read_catalog(base: Path, source: CatalogSource) -> DataFacts:
+    entry = read_entry(base, source)
+    catalog = base / source.catalog
+    if entry.source is None:
+        return DataFacts(catalog, "elsewhere", entry=entry)
+    return attrs.evolve(read_data(catalog.parent, entry.source), entry=entry)
+
+
+def _other_kind(base: Path, path: Path, source: FileSource) -> DataFacts:
+    """Return what can be told of a pattern, or of a file that is neither .json nor .jsonl."""
+    if path.is_file():
+        return _read(path, source) if path.suffix in KINDS else _read_table(path)
+    if any(mark in source.path for mark in "*?[") and not Path(source.path).is_absolute():
+        files = _data_files(islice(base.glob(source.path), MOST_FILES))
+        return DataFacts(path, "glob" if files else "missing", files=files)
+    return DataFacts(path, "unknown-kind" if path.exists() else "missing")
+
+
+def _read_table(path: Path) -> DataFacts:
+    if path.suffix != ".csv":
+        return DataFacts(path, "unknown-kind")
+    with path.open("rb") as file:
+        head = file.read(2**16).decode("utf-8-sig", "replace")
+    return DataFacts(path, "unknown-kind", columns=csv_columns(head))
+
+
+def _data_files(paths: Iterable[Path]) -> tuple[str, ...]:
+    kinds = (*KINDS, *OTHER_KINDS)
+    return tuple(sorted(path.name for path in paths if path.suffix in kinds and path.is_file()))
+
+
 def _read(path: Path, source: FileSource) -> DataFacts:
     with path.open("rb") as file:
         head = file.read(WHOLE_BYTES + 1)
     if len(head) <= WHOLE_BYTES:
         count, bad = _scan(head, source)
-        return DataFacts(path, "ok", count, len(head), hashlib.sha256(head).hexdigest(), bad)
+        known = _columns(head, source)
+        digest = hashlib.sha256(head).hexdigest()
+        return DataFacts(path, "ok", count, len(head), digest, bad, columns=known)
     size = path.stat().st_size
     head = head[: head.rfind(b"\n", 0, WHOLE_BYTES) + 1]
     if is_array(head[:1024].decode("utf-8-sig", "replace")):
@@ -73,7 +121,12 @@ def _read(path: Path, source: FileSource) -> DataFacts:
     count, bad = _scan(head, source)
     if bad is None and (source.limit is None or (count or 0) < source.limit):
         count = _count_rows(path, source.limit) if size <= COUNT_BYTES else None
-    return DataFacts(path, "ok", count, size, None, bad)
+    return DataFacts(path, "ok", count, size, None, bad, columns=_columns(head, source))
+
+
+def _columns(content: bytes, source: FileSource) -> Columns | None:
+    rows = first_rows(content.decode("utf-8-sig", "replace"), FIRST_ROWS)
+    return columns_of(rows, source) if rows else None
 
 
 def _scan(content: bytes, source: FileSource) -> tuple[int | None, BadRow | None]:
@@ -83,7 +136,7 @@ def _scan(content: bytes, source: FileSource) -> tuple[int | None, BadRow | None
         line = content.count(b"\n", 0, fault.start) + 1
         return None, BadRow(line, "not UTF-8 text", "save the file as UTF-8")
     # All line ends count, as for the reader of the runtime.
-    count, bad = scan(text.replace("\r\n", "\n").replace("\r", "\n"), source)
+    count, bad = scan(text.replace("\r\n", "\n").replace("\r", "\n"), source, check_row)
     return (count if bad is None else None), bad
 
 

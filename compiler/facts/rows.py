@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -45,18 +45,33 @@ class RowError(Exception):
         self.line = line
 
 
-def scan(text: str, source: FileSource) -> tuple[int, BadRow | None]:
+Check = Callable[[FileSource, Any], None]
+"""Raises `RowError` for a row that cannot be used."""
+
+
+def scan(text: str, source: FileSource, check: Check) -> tuple[int, BadRow | None]:
     """Count the rows up to the source's limit, and stop at the first bad one."""
     count, line = 0, 1
     try:
         rows = _array_rows(text) if is_array(text) else _line_rows(text)
         for line, row in islice(rows, source.limit):
-            check_row(source, row)
+            check(source, row)
             count += 1
     except RowError as fault:
         at = line if fault.line is None else fault.line
         return count, BadRow(at, fault.message, fault.help)
     return count, None
+
+
+def first_rows(text: str, count: int) -> list[Any]:
+    """Return the first rows; where one is no JSON, those above it."""
+    rows: list[Any] = []
+    try:
+        for _, row in islice(_array_rows(text) if is_array(text) else _line_rows(text), count):
+            rows.append(row)
+    except RowError:
+        pass
+    return rows
 
 
 def is_array(text: str) -> bool:
@@ -117,22 +132,13 @@ def _json_fault(fault: ValueError | RecursionError) -> str:
     return "not usable JSON: a number with too many digits"
 
 
-def check_row(source: FileSource, row: Any) -> None:
-    """Raise `RowError` for a row that is no conversation."""
-    if not isinstance(row, dict):
-        raise RowError(f"the row is {_kind(row)}, expected an object")
-    if isinstance(source, AlpacaSource):
-        _check_alpaca(source, row)
-    elif isinstance(source, MessagesSource):
-        _check_messages(source, row)
-
-
-def _check_alpaca(source: AlpacaSource, row: dict[str, Any]) -> None:
+def check_alpaca(source: AlpacaSource, row: dict[str, Any]) -> None:
+    """Raise `RowError` unless the row asks and answers."""
     _optional_text(row, source.system)
     _check_history(row.get(source.history), source.history)
-    if not (_text(row, source.instruction) + _optional_text(row, source.input)).strip():
+    if not (text_of(row, source.instruction) + _optional_text(row, source.input)).strip():
         raise RowError(f"`{source.instruction}` is empty")
-    if not _text(row, source.output).strip():
+    if not text_of(row, source.output).strip():
         raise RowError(f"`{source.output}` is empty: there is no answer to learn")
 
 
@@ -151,10 +157,11 @@ def _check_history(value: Any, name: str) -> None:
             raise RowError(f"pair {number} of `{name}` has an empty answer")
 
 
-def _check_messages(source: MessagesSource, row: dict[str, Any]) -> None:
-    listed = _column(row, source.messages)
+def check_messages(source: MessagesSource, row: dict[str, Any]) -> None:
+    """Raise `RowError` unless the row is a conversation that ends with an answer."""
+    listed = column_of(row, source.messages)
     if not isinstance(listed, list) or not listed:
-        found = "an empty list" if listed == [] else _kind(listed)
+        found = "an empty list" if listed == [] else kind_of(listed)
         raise RowError(f"`{source.messages}` is {found}, expected a list of messages")
     roles = [_role(source, item, number) for number, item in enumerate(listed, start=1)]
     turns = roles[1:] if roles[0] == "system" else roles
@@ -174,7 +181,7 @@ def _check_messages(source: MessagesSource, row: dict[str, Any]) -> None:
 
 def _role(source: MessagesSource, item: Any, number: int) -> str:
     if not isinstance(item, dict):
-        raise RowError(f"message {number} is {_kind(item)}, expected an object")
+        raise RowError(f"message {number} is {kind_of(item)}, expected an object")
     for key in (source.role, source.content):
         if key not in item:
             raise RowError(
@@ -186,29 +193,33 @@ def _role(source: MessagesSource, item: Any, number: int) -> str:
             f"message {number} has the {source.role} {_shown(role)}, expected one of {', '.join(ROLES)}"
         )
     if not isinstance(content, str):
-        raise RowError(f"`{source.content}` of message {number} is {_kind(content)}, expected text")
+        raise RowError(
+            f"`{source.content}` of message {number} is {kind_of(content)}, expected text"
+        )
     _check_encodable(content, f"`{source.content}` of message {number}")
     if role == "assistant" and not content.strip():
         raise RowError(f"message {number} is an empty answer")
     return str(role)
 
 
-def _column(row: dict[str, Any], name: str) -> Any:
+def column_of(row: dict[str, Any], name: str) -> Any:
+    """Return a value of the row; raises `RowError` where there is none."""
     if name not in row:
         raise RowError(f"the row has no column `{name}`", f"columns of this row: {_listed(row)}")
     return row[name]
 
 
-def _text(row: dict[str, Any], name: str) -> str:
-    value = _column(row, name)
+def text_of(row: dict[str, Any], name: str) -> str:
+    """Return a text of the row; raises `RowError` for anything else."""
+    value = column_of(row, name)
     if not isinstance(value, str):
-        raise RowError(f"`{name}` is {_kind(value)}, expected text")
+        raise RowError(f"`{name}` is {kind_of(value)}, expected text")
     _check_encodable(value, f"`{name}`")
     return value
 
 
 def _optional_text(row: dict[str, Any], name: str) -> str:
-    return "" if row.get(name) is None else _text(row, name)
+    return "" if row.get(name) is None else text_of(row, name)
 
 
 def _check_encodable(text: str, what: str) -> None:
@@ -227,10 +238,11 @@ def _listed(names: dict[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    return json.dumps(value)[:40] if isinstance(value, str | None) else _kind(value)
+    return json.dumps(value)[:40] if isinstance(value, str | None) else kind_of(value)
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """Return what a value of JSON is, in words."""
     names: dict[type, str] = {
         dict: "an object",
         list: "a list",

@@ -11,13 +11,13 @@ from typing import Any
 from ..diagnostics import SpecPath
 from ..facts import Facts
 from ..rules.data import num_held_out, total_rows
+from ..rules.memory import count_parameters, estimate
 from ..rules.method import targeted
 from ..rules.world import num_processes
 from ..spec import Lora, Spec
 from ..structure import written_values
 from .deepspeed import deepspeed_config
-from .memory import estimate
-from .model import Batch, Derived, Duration, LoraPlan, Parameters, Plan
+from .model import Batch, Derived, Duration, LoraPlan, Plan
 
 BYTES_PER_TOKEN = 4
 """Rough length of a token of English text with its JSON around it; only for the forecast."""
@@ -29,7 +29,7 @@ def make_plan(spec: Spec, facts: Facts, *, spec_name: str) -> Plan:
     batch = _batch(spec, derived)
     duration = _duration(spec, facts, batch, derived)
     lora = _lora(spec, facts, derived)
-    parameters = _parameters(spec, facts)
+    parameters = count_parameters(spec, facts)
     _defaults(spec, derived)
     return Plan(
         spec=spec,
@@ -40,7 +40,7 @@ def make_plan(spec: Spec, facts: Facts, *, spec_name: str) -> Plan:
         duration=duration,
         lora=lora,
         parameters=parameters,
-        memory=estimate(spec, facts, batch, parameters),
+        memory=estimate(spec, facts, batch.micro, parameters),
         deepspeed=deepspeed_config(spec, batch),
         derived=tuple(derived),
         fingerprint=_fingerprint(spec, facts, batch, duration),
@@ -163,18 +163,6 @@ def _lora(spec: Spec, facts: Facts, derived: list[Derived]) -> LoraPlan | None:
         derived.append(Derived(("method", "targets"), names, reason))
         return LoraPlan(method.rank, alpha, method.dropout, names, len(modules))
     return LoraPlan(method.rank, alpha, method.dropout, method.targets, len(modules))
-
-
-def _parameters(spec: Spec, facts: Facts) -> Parameters | None:
-    total = facts.model.parameter_count()
-    if total is None:
-        return None
-    method = spec.method
-    if not isinstance(method, Lora):
-        return Parameters(total, total)
-    modules = targeted(method, facts.model.linear_modules()).values()
-    added = sum(method.rank * sum(tensor.shape) for tensor in modules)
-    return Parameters(total + added, added)
 
 
 def _defaults(spec: Spec, derived: list[Derived]) -> None:

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from ..diagnostics import SpecPath
 from ..facts import Facts
+from ..rules.memory import Memory, Parameters
 from ..spec import Spec
 
 
@@ -56,36 +57,6 @@ class LoraPlan:
     dropout: float
     targets: tuple[str, ...] | str
     num_modules: int | None
-
-
-@frozen
-class Parameters:
-    """Numbers of parameters."""
-
-    total: int
-    trainable: int
-
-
-@frozen
-class Memory:
-    """Bytes one process is expected to need at its peak."""
-
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
-    other: int
-    host_optimizer: int
-    """Bytes of optimizer state kept on the host by offloading."""
-    checkpoint: int
-    """Bytes of one checkpoint on disk."""
-    final: int
-    """Bytes of the final weights on disk."""
-
-    @property
-    def total(self) -> int:
-        """Bytes on the device."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.other
 
 
 @frozen

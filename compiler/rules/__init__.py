@@ -11,7 +11,18 @@ from collections.abc import Iterable
 from ..diagnostics import Diagnostic
 from ..facts import Facts
 from ..spec import Spec
-from . import available, batch, data, deepspeed, method, model, ranges, run, training
+from . import (
+    available,
+    batch,
+    data,
+    deepspeed,
+    memory,
+    method,
+    model,
+    ranges,
+    run,
+    training,
+)
 from .rule import Rule
 
 RULES: tuple[Rule, ...] = (
@@ -23,6 +34,7 @@ RULES: tuple[Rule, ...] = (
     *training.RULES,
     *batch.RULES,
     *deepspeed.RULES,
+    *memory.RULES,
     *available.RULES,
 )
 

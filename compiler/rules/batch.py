@@ -124,6 +124,16 @@ def check_agrees(spec: Spec) -> Iterator[Diagnostic]:
         )
 
 
+def micro_size(spec: Spec) -> int | None:
+    """Return the samples of one forward pass, or None where the batch does not tell."""
+    batch = spec.batch
+    if batch.micro_size is not None:
+        return batch.micro_size
+    if not batch.global_size or not batch.accumulation_steps:
+        return None
+    return batch.global_size // max(1, batch.accumulation_steps * num_processes(spec.launch))
+
+
 def _processes(count: int) -> str:
     return "1 process" if count == 1 else f"{count} processes"
 

@@ -286,6 +286,7 @@ OF_STAGE: dict[int, set[str]] = {
         "stage3_param_persistence_threshold",
         "stage3_max_live_parameters",
         "stage3_max_reuse_distance",
+        "sub_group_size",
         "stage3_gather_16bit_weights_on_model_save",
     },
 }  # fmt: skip

@@ -321,7 +321,7 @@ def test_prune_keeps_the_newest_and_the_protected(tmp_path: Path) -> None:
 
 
 def test_prune_never_leaves_nothing(tmp_path: Path) -> None:
-    """With only damaged folders nothing is removed, and a count below 1 is an error."""
+    """With only damaged folders nothing is removed, and a negative count is an error."""
     commit(tmp_path, 1)
     with pytest.raises(ValueError, match="not be negative"):
         storage.prune(tmp_path, -1, set())

@@ -1,0 +1,171 @@
+"""Expected memory: states exactly, activations by counting what the backward pass keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from ..diagnostics import Diagnostic, Label, error
+from ..facts import Facts
+from ..spec import Full, Lora, Spec
+from .batch import micro_size
+from .method import targeted
+from .rule import Rule
+from .world import num_processes
+
+GIB = 2**30
+
+LOSS_CHUNK_BYTES = 3 * 64 * 2**20
+"""Logits of one chunk, their exponentials and the gradient (see the fused loss of the runtime)."""
+PROCESS_BYTES = {"cpu": 1_000 * 2**20, "gpu": 1_200 * 2**20}
+"""Interpreter, libraries and allocator slack; on a GPU its context."""
+
+
+@frozen
+class Parameters:
+    """Numbers of parameters."""
+
+    total: int
+    trainable: int
+
+
+@frozen
+class Memory:
+    """Bytes one process is expected to need at its peak."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    other: int
+    host_optimizer: int
+    """Bytes of optimizer state kept on the host by offloading."""
+    checkpoint: int
+    """Bytes of one checkpoint on disk."""
+    final: int
+    """Bytes of the final weights on disk."""
+
+    @property
+    def total(self) -> int:
+        """Bytes on the device."""
+        return self.weights + self.gradients + self.optimizer + self.activations + self.other
+
+
+def count_parameters(spec: Spec, facts: Facts) -> Parameters | None:
+    """Return how many parameters there are, or None where the model or the method does not tell."""
+    total = facts.model.parameter_count()
+    if total is None or not isinstance(spec.method, Full | Lora):
+        return None
+    if isinstance(spec.method, Full):
+        return Parameters(total, total)
+    modules = targeted(spec.method, facts.model.linear_modules()).values()
+    added = sum(spec.method.rank * sum(tensor.shape) for tensor in modules)
+    return Parameters(total + added, added)
+
+
+def estimate(spec: Spec, facts: Facts, micro: int, parameters: Parameters | None) -> Memory | None:
+    """Return the expected peak of one process, or None where the model is not here.
+
+    States follow Rajbhandari et al. 2019 (arXiv:1910.02054, section 3): 4 bytes a gradient and 8 bytes of Adam
+    moments in fp32; in 16 bits 2 bytes a gradient and 12 of moments and master weights. Stages 1, 2 and 3 divide
+    optimizer state, gradients and weights by the number of processes.
+    """
+    if parameters is None:
+        return None
+    width = 4 if spec.training.precision == "fp32" else 2
+    stage, shards = spec.deepspeed.zero_stage, num_processes(spec.launch)
+    weights = parameters.total * width // (shards if stage == 3 else 1)
+    gradients = parameters.trainable * width // (shards if stage >= 2 else 1)
+    states = parameters.trainable * (8 if width == 4 else 12) // (shards if stage >= 1 else 1)
+    offloaded = spec.deepspeed.offload_optimizer == "cpu" and spec.launch.device == "gpu"
+    saved = parameters.trainable * (12 if width == 4 else 14)
+    return Memory(
+        weights=weights,
+        gradients=gradients,
+        optimizer=0 if offloaded else states,
+        activations=_activations(spec, facts, micro, width),
+        other=PROCESS_BYTES[spec.launch.device] + LOSS_CHUNK_BYTES,
+        host_optimizer=states if offloaded else 0,
+        checkpoint=saved,
+        final=(parameters.total if isinstance(spec.method, Full) else parameters.trainable) * width,
+    )
+
+
+def _activations(spec: Spec, facts: Facts, micro: int, width: int) -> int:
+    """Bytes kept for the backward pass by a pre-norm decoder, at full sample length.
+
+    A layer keeps, for each token: two norm inputs and outputs, queries, keys and values before and after
+    rotation, the attention output, and four vectors of the gated MLP. With gradient checkpointing only each
+    layer's input stays, and one layer at a time is recomputed.
+    """
+    model = facts.model
+    hidden = model.number("hidden_size") or 0
+    layers = model.number("num_hidden_layers") or 0
+    heads = model.number("num_attention_heads") or 1
+    key_heads = model.number("num_key_value_heads") or heads
+    inner = model.number("intermediate_size") or 4 * hidden
+    keys = hidden * key_heads // heads
+    layer = 4 * hidden + 2 * (hidden + keys) + keys + 2 * hidden + 4 * inner
+    tokens = micro * spec.data.max_length
+    kept = layers * hidden + layer if spec.training.gradient_checkpointing else layers * layer
+    return tokens * kept * width
+
+
+def check_memory(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """The run is expected to need more memory than the device has.
+
+    The forecast counts weights, gradients and optimizer state exactly and activations by what the backward pass
+    keeps at full sample length; short samples need less. `tunec plan` shows its parts.
+
+    Fails:
+    ```toml
+    [launch]
+    memory_gib = 0.5
+    ```
+    Passes:
+    ```toml
+    [launch]
+    memory_gib = 80.0
+    ```
+    """
+    limit, micro = spec.launch.memory_gib, micro_size(spec)
+    if limit is None or micro is None:
+        return
+    memory = estimate(spec, facts, micro, count_parameters(spec, facts))
+    if memory is not None and memory.total > limit * GIB:
+        yield error(
+            "R830",
+            f"a process is expected to need {memory.total / GIB:.1f} GiB, the device has {limit:g}",
+            ("launch", "memory_gib"),
+            label=f"{limit:g} GiB a device",
+            labels=tuple(_largest(spec, memory, micro)),
+            helps=tuple(_ways_out(spec, memory)),
+        )
+
+
+def _largest(spec: Spec, memory: Memory, micro: int) -> Iterator[Label]:
+    if memory.activations > memory.total / 4:
+        size = f"{memory.activations / GIB:.1f} GiB of activations: {micro} samples"
+        yield Label(("data", "max_length"), f"{size} of {spec.data.max_length} tokens")
+    if memory.weights > memory.total / 4:
+        yield Label(("model", "path"), f"{memory.weights / GIB:.1f} GiB of weights")
+    if memory.gradients + memory.optimizer > memory.total / 4:
+        states = (memory.gradients + memory.optimizer) / GIB
+        yield Label(("method", "type"), f"{states:.1f} GiB of gradients and optimizer state")
+
+
+def _ways_out(spec: Spec, memory: Memory) -> Iterator[str]:
+    if memory.activations > memory.total / 4:
+        yield "lower `batch.micro_size` (and raise `accumulation_steps`) or `data.max_length`"
+        if not spec.training.gradient_checkpointing:
+            yield "set `training.gradient_checkpointing = true`"
+    if isinstance(spec.method, Full) and memory.gradients + memory.optimizer > memory.total / 4:
+        yield 'train adapters: `[method] type = "lora"`'
+        if spec.deepspeed.zero_stage < 3 and num_processes(spec.launch) > 1:
+            yield "spread the state: `deepspeed.zero_stage = 3`"
+    if memory.weights > memory.total / 4 and spec.deepspeed.zero_stage < 3:
+        yield "spread the weights over more processes: `deepspeed.zero_stage = 3`"
+
+
+RULES = (Rule("R830", "not enough memory", factual=check_memory),)
