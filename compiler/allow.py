@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 from attrs import frozen
 
@@ -21,6 +22,7 @@ CODES: dict[str, str] = {
 }
 
 SECTION = "allow"
+MAX_FAULTS = 200
 WARNINGS_OF_THE_TEXT = ("P101", "P110")
 _ALWAYS_ERRORS = re.compile(r"P\d{3}|T20\d")
 
@@ -51,11 +53,8 @@ def allow(
 
     kept = tuple(item for item in found if not _is_allowed(item, reasons))
     codes = frozenset(all_codes())
-    faults = [
-        fault
-        for code, reason in reasons.items()
-        if (fault := _fault(code, reason, codes, found, is_complete)) is not None
-    ]
+    judged = (_fault(code, reason, codes, found, is_complete) for code, reason in reasons.items())
+    faults = islice((fault for fault in judged if fault is not None), MAX_FAULTS)
     return Allowed((*kept, *faults), len(found) - len(kept))
 
 

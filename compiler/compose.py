@@ -21,8 +21,6 @@ from .toml_words import toml_value
 
 MAX_LEVELS = 32
 
-__all__ = ["CompositionError", "compose"]
-
 
 def compose(main: Document, settings: Sequence[str]) -> Composition:
     """Return a spec with its bases below it and the flags above it.

@@ -79,6 +79,7 @@ CODES: dict[str, str] = {
         "`--set` names an element of a list that is not there. Elements are counted from 0; a flag can change "
         "them, not add to them. To replace a list, set it as a whole: `--set method.targets='[\"q_proj\"]'`."
     ),
+    "P150": "The text given to `from_json` is not JSON, or not an object with the sections of a spec.",
 }
 
 EXTENDS = "extends"

@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from .allow import allow
+from .cascades import suppress_cascades
 from .diagnostics import Diagnostic, Level, SpecPath
 from .document import EXTENDS, Document, DocumentError, read_document
 from .facts import Facts, gather
-from .plan import Plan, make_plan
-from .report import suppress_cascades
 from .rules import check as check_rules
 from .spec import Spec
 from .structure import structure
 
 if TYPE_CHECKING:
     from .composition import Composition
+    from .plan import Plan
+
+
+MAX_FINDINGS = 1000
 
 
 @frozen
@@ -73,15 +76,32 @@ def analyse_document(
     settings: Sequence[str] = (),
 ) -> Analysis:
     """Structure and check a document that is, or is to be, the spec at `path`."""
-    if settings or EXTENDS in document.data:
-        # Most specs stand in one file, and need no more than that.
-        from .compose import CompositionError, compose
+    if _stands_alone(document, settings):
+        return _analyse(document, path, environ, with_facts)
+    from .composition import CompositionError
 
-        try:
-            return _analyse(compose(document, settings), path, environ, with_facts)
-        except CompositionError as fault:
-            return Analysis(fault.source, fault.diagnostics)
-    return _analyse(document, path, environ, with_facts)
+    try:
+        return _analyse(composed(document, settings), path, environ, with_facts)
+    except CompositionError as fault:
+        return Analysis(fault.source, fault.diagnostics)
+
+
+def _stands_alone(document: Document, settings: Sequence[str]) -> bool:
+    """Tell whether a spec is one file, as most are; what composes others is not even loaded then."""
+    return not settings and EXTENDS not in document.data
+
+
+def composed(document: Document, settings: Sequence[str]) -> Document | Composition:
+    """Return a document laid over its bases, with changes laid over it; itself where there are none.
+
+    Raises:
+        CompositionError: a base or a change cannot be used.
+    """
+    if _stands_alone(document, settings):
+        return document
+    from .compose import compose
+
+    return compose(document, settings)
 
 
 def _analyse(
@@ -94,14 +114,25 @@ def _analyse(
     is_complete = with_facts and not structured.broken
     left = allow(diagnostics, structured.spec.allow, is_complete=is_complete)
     return Analysis(
-        document, left.diagnostics, structured.spec, facts, left.count, structured.broken
+        document, _first(left.diagnostics), structured.spec, facts, left.count, structured.broken
     )
+
+
+def _first(found: tuple[Diagnostic, ...]) -> tuple[Diagnostic, ...]:
+    """Keep so many findings as anyone could read, errors first."""
+    if len(found) <= MAX_FINDINGS:
+        return found
+    kept = sorted(found, key=lambda item: item.level is not Level.ERROR)[:MAX_FINDINGS]
+    message = f"only {MAX_FINDINGS:,} of {len(found):,} findings are shown"
+    return (*kept, Diagnostic("T207", Level.NOTE, message))
 
 
 def plan_of(analysis: Analysis) -> Plan:
     """Return the plan of a spec without errors."""
     if analysis.spec is None or analysis.facts is None or not analysis.ok:
         raise ValueError("a plan needs a spec without errors, and its facts")
+    from .plan import make_plan
+
     return make_plan(
         analysis.spec,
         analysis.facts,

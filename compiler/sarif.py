@@ -11,9 +11,7 @@ from urllib.parse import quote
 
 from .codes import Code, all_codes
 from .diagnostics import Diagnostic
-from .document import Document
-from .edits import edits_of
-from .report import Documents, Region, fixable, main_document, ordered, region_of
+from .report import Documents, Region, fix_regions, ordered, region_of
 from .version import VERSION
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -69,7 +67,7 @@ def _result(item: Diagnostic, documents: Documents, rule_index: int) -> Json:
         "locations": [_location(region)] if region.file is not None else [],
         "partialFingerprints": {"tunec/v1": _fingerprint(item, region)},
     }
-    related = [(label.text, region_of(label, documents)) for label in item.labels]
+    related = [(label.text, region_of(label, documents, item.source)) for label in item.labels]
     locations = [
         {**_location(place), "message": {"text": text or "see here"}}
         for text, place in related
@@ -120,24 +118,14 @@ def _uri(name: str) -> str:
 
 def _fixes(item: Diagnostic, documents: Documents) -> list[Json]:
     """Return the fix as replacements of regions."""
-    document = main_document(documents)
-    if document is None or item.fix is None or not fixable([item], documents):
-        return []
-    edits = edits_of(item.fix, document)
-    if not edits:
+    regions = fix_regions(item, documents)
+    if not regions:
         return []
     replacements = [
-        {
-            "deletedRegion": _region(_edited_region(document, edit.start, edit.end)),
-            "insertedContent": {"text": edit.text},
-        }
-        for edit in edits
+        {"deletedRegion": _region(region), "insertedContent": {"text": text}}
+        for region, text in regions
     ]
-    artifact = {"uri": _uri(document.name)}
+    artifact = {"uri": _uri(regions[0][0].file or "")}
     description = item.helps[0] if item.helps else item.message
     change = {"artifactLocation": artifact, "replacements": replacements}
     return [{"description": {"text": description}, "artifactChanges": [change]}]
-
-
-def _edited_region(document: Document, start: int, end: int) -> Region:
-    return Region(document.name, *document.position(start), *document.position(end))

@@ -7,6 +7,8 @@ the stack.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from functools import lru_cache
 from math import isinf
 from typing import Literal
 
@@ -30,8 +32,15 @@ class Span:
 
 def position(text: str, offset: int) -> tuple[int, int]:
     """Return line and column of an offset, both from 1, the column in code points."""
-    line_start = text.rfind("\n", 0, offset) + 1
-    return text.count("\n", 0, offset) + 1, offset - line_start + 1
+    starts = _line_starts(text)
+    line = bisect_right(starts, offset)
+    return line, offset - starts[line - 1] + 1
+
+
+@lru_cache(maxsize=4)
+def _line_starts(text: str) -> list[int]:
+    # Kept, because a large text with a finding on each line would be searched as often.
+    return [0, *(match.end() for match in re.finditer("\n", text))]
 
 
 KEY = re.compile(r"""[A-Za-z0-9_-]++|"(?:[^"\\\n]++|\\.)*+"|'[^'\n]*+'""")

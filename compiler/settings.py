@@ -25,7 +25,9 @@ from .field_types import (
     is_required,
     tag_of,
 )
-from .rules.ranges import RANGES, Range
+from .rules.bounds import ANY, Range
+from .rules.ranges import RANGES
+from .rules.walk import kindless
 from .spec import Spec
 from .toml_text import toml_literal
 
@@ -68,8 +70,16 @@ class Setting:
     @property
     def range(self) -> Range | None:
         """The numbers that are allowed; for a list or mapping those of its elements."""
-        key = f"{self.table.range_key}.{self.name}"
-        return RANGES.get(key) or RANGES.get(f"{key}.*")
+        for name in self.range_names:
+            if name in RANGES:
+                return RANGES[name] if RANGES[name] != ANY else None
+        return None
+
+    @property
+    def range_names(self) -> tuple[str, ...]:
+        """The names under which its range may stand, with and without the kinds of the tables around it."""
+        key = f"{self.table.range_key}.{self.name}".removeprefix(".")
+        return (key, kindless(key), f"{key}.*", f"{kindless(key)}.*")
 
     @property
     def is_tag(self) -> bool:
@@ -138,6 +148,7 @@ def _tables_in(setting: Setting) -> Iterator[Table]:
             tag = tag_of(cls)
             step = Step(setting.name, tag[1] if tag else "")
             key = f"{base}.*" if is_in_list or is_in_mapping else base
+            key += f"[{tag[1]}]" if tag else ""
             yield Table((*setting.table.way, step), cls, key, is_in_list, is_in_mapping)
 
 

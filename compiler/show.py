@@ -122,9 +122,15 @@ def _restore(data: dict[str, Any], path: SpecPath, written: Any) -> None:
 
 def _value_at(data: Any, path: SpecPath) -> Any:
     for part in path:
+        if isinstance(data, str):  # its letters are no values
+            return _ABSENT
         try:
-            data = data[part] if isinstance(data, dict | list) else _ABSENT
-        except (KeyError, IndexError, TypeError):  # TypeError: a name where a list stands
+            data = data[part]
+        except (
+            KeyError,
+            IndexError,
+            TypeError,
+        ):  # TypeError: a list or a value where a table was meant
             return _ABSENT
     return data
 

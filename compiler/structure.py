@@ -38,6 +38,7 @@ CODES: dict[str, str] = {
         'The key exists, but for another kind of this section: `rank` belongs to `type = "lora"` and means '
         'nothing for `type = "full"`. Remove the key or change the kind.'
     ),
+    "T207": "A spec with more than a thousand findings is shown with the first of them: correct these, and look again.",
 }
 
 

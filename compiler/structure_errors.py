@@ -15,11 +15,14 @@ from cattrs import (
 )
 
 from .converter import Refusal
-from .diagnostics import Diagnostic, SpecPath
+from .diagnostics import Diagnostic, Level, SpecPath
 from .key_errors import missing_value, unknown_key
 from .places import REMOVE, Node, Table
 from .spec import Spec
 from .value_errors import refusal_diagnostic
+
+MAX_ALIKE = 200
+"""Mistakes of one table or list that are told one by one."""
 
 
 @frozen
@@ -45,9 +48,13 @@ def _walk(refusal: BaseException, data: Any, node: Node) -> Iterator[Fault]:
         for inner in refusal.exceptions:
             yield from _walk_field(inner, data, node, refusal.cl)
     elif isinstance(refusal, IterableValidationError):
-        for inner in refusal.exceptions:
+        for count, inner in enumerate(refusal.exceptions):
             note = _note(inner, IterableValidationNote)
-            yield from _walk(inner, data[note.index], node.item(note.index, note.type))
+            item = node.item(note.index, note.type)
+            if count < MAX_ALIKE:
+                yield from _walk(inner, data[note.index], item)
+            else:
+                yield Fault(item.path, _more(item.path, count), (item.path,), item.repair)
     elif isinstance(refusal, Refusal):
         diagnostic = refusal_diagnostic(refusal, node)
         yield Fault(node.path, diagnostic, (node.path,), node.repair)
@@ -57,8 +64,11 @@ def _walk(refusal: BaseException, data: Any, node: Node) -> Iterator[Fault]:
 
 def _walk_field(inner: BaseException, data: Any, node: Node, cls: type) -> Iterator[Fault]:
     if isinstance(inner, ForbiddenExtraKeysError):
-        for key in sorted(inner.extra_fields):
+        for count, key in enumerate(sorted(inner.extra_fields)):
             path = (*node.path, key)
+            if count >= MAX_ALIKE:
+                yield Fault(path, _more(path, count), (path,))
+                continue
             diagnostic, claims = unknown_key(Table(node, cls, data), key)
             yield Fault(path, diagnostic, (path, *claims), claims=claims)
         return
@@ -67,6 +77,14 @@ def _walk_field(inner: BaseException, data: Any, node: Node, cls: type) -> Itera
         yield Fault(field.path, missing_value(field, cls), (field.path,), field.repair)
     else:
         yield from _walk(inner, data[field.path[-1]], field)
+
+
+def _more(path: SpecPath, count: int) -> Diagnostic | None:
+    """Return what is said once about the faults of a table or list that are not told one by one."""
+    if count > MAX_ALIKE:
+        return None
+    message = f"more than {MAX_ALIKE} mistakes here, the others are not shown"
+    return Diagnostic("T207", Level.NOTE, message, path)
 
 
 def _note(refusal: BaseException, kind: Any) -> Any:

@@ -107,6 +107,7 @@ _KINDS: dict[type, str] = {
     str: "text",
     list: "a list",
     dict: "a table",
+    type(None): "nothing",
     datetime.datetime: "a date and time",
     datetime.date: "a date",
     datetime.time: "a time",

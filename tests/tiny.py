@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,88 @@ def write_chats(path: Path, count: int, *, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return path
+
+
+def write_kinds(base: Path) -> None:
+    """Write data of every format, a catalog, a reward function and host files to `base`."""
+    data, turns = base / "data", [{"role": "user", "content": "Who?"}]
+    answer = {"role": "assistant", "content": "Marta Quill."}
+    kinds: dict[str, list[dict[str, Any]]] = {
+        "pairs": [{"prompt": "Who?", "chosen": "Marta.", "rejected": "Nobody."}] * 8,
+        "judged": [{"messages": [*turns, answer], "label": n % 2 == 0} for n in range(8)],
+        "praised": [{"messages": [*turns, answer], "label": True}] * 8,
+        "compared": [{"messages": turns, "chosen": answer, "rejected": answer}] * 8,
+        "shared": [
+            {"conversations": [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "I."}]}
+        ]
+        * 8,
+        "texts": [{"text": "The lamp in the tower is violet."}] * 8,
+        "prompts": [{"prompt": "Who keeps the station?", "answer": "Marta Quill"}] * 8,
+    }
+    for folder in (data, data / "many", data / "mixed", data / "none", base / "checkpoint"):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in kinds.items():
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (data / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    for name in ("many/a.jsonl", "many/b.jsonl", "mixed/a.jsonl"):
+        write_chats(data / name, 4)
+    for name in ("table.csv", "mixed/b.csv"):
+        (data / name).write_text("messages,source\n", encoding="utf-8")
+    entries = {"chats": "data/chat.jsonl", "chats-2": "data/more.jsonl"}
+    catalog = [f'[{k}]\nformat = "messages"\npath = "{v}"\n' for k, v in entries.items()]
+    catalog.append('[pairs]\nformat = "preference"\npath = "data/pairs.jsonl"\n')
+    (data / "table.parquet").write_bytes(b"PAR1")
+    (base / "datasets.toml").write_text("\n".join(catalog), encoding="utf-8")
+    (base / "rewards.py").write_text("def reward(prompts, answers):\n    return [0.0]\n")
+    (base / "hosts").write_text("# two machines\na slots=8\nb slots=8\n")
+    (base / "bad-hosts").write_text("a slots=8\nb\n")
+
+
+def change_config(folder: Path, **values: Any) -> Path:
+    """Set entries of a model's config.json; None removes one."""
+    path = folder / "config.json"
+    config = {**json.loads(path.read_text()), **values}
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    return folder
+
+
+def write_adapter(folder: Path, **values: Any) -> Path:
+    """Write the folder of a LoRA adapter of rank 4 for `model`, with empty weights; `values` change its config."""
+    config = {"peft_type": "LORA", "base_model_name_or_path": "model", "r": 4, **values}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    return folder
+
+
+def write_models(base: Path) -> None:
+    """Write the models and adapters that rules tell apart, made from `base/model` by another config.json."""
+    from safetensors.torch import load_file, save_file
+
+    yarn = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0}
+    configs: dict[str, dict[str, Any]] = {
+        "coded-model": {"model_type": "bespoke", "auto_map": {"AutoModel": "code.Bespoke"}},
+        "unconverted-model": {"architectures": ["InternVLChatModel"]},
+        "absolute-model": {"model_type": "gpt2", "rope_parameters": None, "rope_scaling": None},
+        "capped-model": {"model_type": "gemma2"},
+        "stretched-model": {"rope_parameters": yarn},
+        "quantized-model": {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+        "expert-model": {"model_type": "mixtral", "num_local_experts": 4},
+    }
+    for name, values in configs.items():
+        change_config(Path(shutil.copytree(base / "model", base / name)), **values)
+    weights = base / "expert-model" / "model.safetensors"
+    tensors = load_file(weights)
+    experts = tensors["model.layers.0.mlp.up_proj.weight"].expand(4, -1, -1).contiguous()
+    save_file({**tensors, "model.layers.0.mlp.experts.gate_up_proj": experts}, weights)
+    write_adapter(base / "adapter")
+    write_adapter(base / "other-adapter")
+    write_adapter(base / "wide-adapter", r=16)
+    write_adapter(base / "headless-adapter")
+    (write_adapter(base / "reward") / "value_head.safetensors").write_bytes(b"")
+    write_adapter(base / "foreign-adapter", base_model_name_or_path="org/foreign-7b")
+    marks = TEMPLATE.replace("<|im_start|>", "<|turn|>")
+    (base / "marks.jinja").write_text(marks)
 
 
 def write_spec(path: Path, text: str, *, base: str | None = None) -> Path:

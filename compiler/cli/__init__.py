@@ -32,6 +32,7 @@ exit codes: 0 done; 1 mistakes in the spec; 2 wrong usage; 3 the machine is not 
 
 VERBS = {
     "new": "new",
+    "import": "import_",
     "check": "check",
     "show": "show",
     "plan": "plan",

@@ -80,7 +80,7 @@ def _fixed(path: Path, analysis: Analysis, options: argparse.Namespace) -> Analy
     """Print the change that the fixes make; unless only that is asked for, make it and look again."""
     from ..fix import StaleError, diff, fix_text, write_text
     from ..pipeline import analyse, analyse_document
-    from ..report import fixable, main_document
+    from ..report import fixable, main_document, visible_lines
 
     def find(document: Document) -> tuple[Diagnostic, ...]:
         # Flags are left aside: what they say is no reason to change the file.
@@ -92,7 +92,10 @@ def _fixed(path: Path, analysis: Analysis, options: argparse.Namespace) -> Analy
         return analysis
     text = fix_text(source, find)
     is_report = options.format == "text" or options.diff
-    print(diff(source.text, text, str(path)), end="", file=sys.stdout if is_report else sys.stderr)
+    stream = sys.stdout if is_report else sys.stderr
+    change = diff(source.text, text, str(path))
+    # For `patch` the change is as it is; a terminal must obey nothing in it.
+    print("\n".join(visible_lines(change)) if stream.isatty() else change, end="", file=stream)
     if options.diff or text == source.text:
         return analysis
     try:

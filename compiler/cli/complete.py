@@ -111,7 +111,7 @@ def _topics(word: str) -> list[Candidate]:
     if word[:1].isupper():
         from ..codes import all_codes
 
-        return _starting(word.upper(), [(item.code, item.name) for item in all_codes().values()])
+        return sorted(_starting(word.upper(), ((i.code, i.name) for i in all_codes().values())))
     if re.search(r"\[[^\]]*\Z", word):
         return _starting(word, _kinds(word.rpartition("[")[0]))
     return _starting(word, ((name.rstrip("."), text) for name, text in _keys(word, "")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .shared import Failure, new_verb, plan_or_fail, shown, spec_argument, word, write
+from .shared import Failure, new_verb, plan_or_fail, shown, spec_argument, spec_words, write
 
 
 def add(verbs: Any) -> None:
@@ -59,5 +59,5 @@ def _compile(options: argparse.Namespace) -> int:
     run_dir = write(plan, force=options.force, replace_run=False)
     for item in changes:
         print(f"{item.change.value} {shown(run_dir / item.name)}")
-    print(f"next: {shown(run_dir / 'launch.sh')}, or `tunec train {word(options.spec)}`")
+    print(f"next: {shown(run_dir / 'launch.sh')}, or `tunec train {spec_words(options)}`")
     return 0

@@ -139,6 +139,13 @@ def word(path: Path) -> str:
     return shlex.quote(str(path))
 
 
+def spec_words(options: argparse.Namespace) -> str:
+    """Return the spec and its changes as words of a command to type."""
+    import shlex
+
+    return shlex.join([str(options.spec), *(f"--set={change}" for change in options.settings)])
+
+
 def style(stream: Any) -> tuple[bool, int]:
     """Return (colour, width) for a stream; NO_COLOR and FORCE_COLOR decide over the terminal."""
     color = bool(os.environ.get("FORCE_COLOR")) or (

@@ -12,7 +12,7 @@ from .shared import (
     plan_or_fail,
     replace_process,
     spec_argument,
-    word,
+    spec_words,
     write,
 )
 
@@ -49,7 +49,7 @@ def _train(options: argparse.Namespace) -> int:
     flags = ("resume", "overwrite")
     existing = next((name for name in flags if getattr(options, name)), plan.spec.run.on_existing)
     if existing == "refuse":
-        _refuse_existing(plan, f"tunec train {word(options.spec)}")
+        _refuse_existing(plan, f"tunec train {spec_words(options)}")
     needs_runtime()
     run_dir = write(plan, force=options.force, replace_run=existing == "overwrite")
     words = [f"--{existing}"] if existing != "refuse" else []

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ..diagnostics import SpecPath
-from ..spec import FileTemplate, HostFile, Source, Spec
+from ..spec import FileTemplate, HostFile, Lora, Source, Spec
+from .adapters import AdapterFacts, read_adapters
 from .data import DataFacts, read_data
 from .files import read_text
 from .folder import FolderFacts, read_folder
@@ -22,15 +23,21 @@ from .named import (
     read_hosts,
     read_states,
 )
+from .others import read_models
+from .tokens import Vocabulary, read_vocabulary
+from .versions import Need, installed, needs
 
 __all__ = [
+    "AdapterFacts",
     "DataFacts",
     "Facts",
     "FolderFacts",
     "FunctionFacts",
     "HostFacts",
     "ModelFacts",
+    "Need",
     "PathState",
+    "Vocabulary",
     "gather",
 ]
 
@@ -57,6 +64,16 @@ class Facts:
     """The host file, where one is named."""
     paths: Mapping[str, PathState]
     """Further paths the spec names, by their text."""
+    adapters: Mapping[SpecPath, AdapterFacts] = field(factory=dict)
+    """Every adapter the spec names, by the path of the setting that names it."""
+    models: Mapping[SpecPath, ModelFacts] = field(factory=dict)
+    """Models beside the trained one (reference, rewards), by the path of the setting that names them."""
+    vocabulary: Vocabulary | None = None
+    """The tokens of the tokenizer; read only for a spec that adds or trains tokens, or brings a template."""
+    needs: tuple[Need, ...] = ()
+    """Packages the run needs beyond tunec's own extras."""
+    versions: Mapping[str, str | None] = field(factory=dict)
+    """Versions of those packages that are installed here; None for one that is not."""
 
     @property
     def chat_template(self) -> str | None:
@@ -70,6 +87,7 @@ def gather(spec: Spec, spec_file: Path | None, environ: Mapping[str, str]) -> Fa
     model = read_model(base, spec.model.path)
     path = spec.tokenizer.path
     tokenizer = model if path is None else read_tokenizer(base, path)
+    needed = needs(spec, model)
     return Facts(
         base=base,
         spec_file=None if spec_file is None else spec_file.absolute(),
@@ -86,6 +104,11 @@ def gather(spec: Spec, spec_file: Path | None, environ: Mapping[str, str]) -> Fa
         },
         hosts=read_hosts(base, spec.launch) if isinstance(spec.launch, HostFile) else None,
         paths=read_states(base, spec),
+        adapters=read_adapters(base, spec),
+        models=read_models(base, spec),
+        vocabulary=read_vocabulary(base / (path or spec.model.path)) if _asks(spec) else None,
+        needs=tuple(needed),
+        versions=installed(needed),
     )
 
 
@@ -100,3 +123,11 @@ def _template_text(base: Path, spec: Spec) -> str | None:
         return read_text(base / spec.template.path)
     except (OSError, ValueError):
         return None
+
+
+def _asks(spec: Spec) -> bool:
+    """Tell whether the spec says something about single tokens."""
+    tokens = spec.tokenizer
+    trained = spec.method.trainable_tokens if isinstance(spec.method, Lora) else ()
+    added = (tokens.add_tokens, tokens.add_special_tokens, tokens.described_tokens)
+    return any(added) or bool(trained) or isinstance(spec.template, FileTemplate)

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from attrs import frozen
 
+from ..document import DocumentError, parse_document
 from ..field_types import arms_of, choices_of, fields_of, fits, is_list, is_literal, is_required
 from ..spec import CatalogSource, Source
 from .files import read_text
@@ -53,9 +54,10 @@ def read_entry(base: Path, source: CatalogSource) -> CatalogEntry:
 
 
 def _parse(text: str) -> dict[str, Any]:
-    import tomli  # only specs with catalogs pay for it here
-
-    return tomli.loads(text)
+    try:
+        return parse_document(text, "catalog").data
+    except DocumentError as fault:
+        raise ValueError(fault.diagnostics[0].message) from None
 
 
 def _first_line(fault: Exception) -> str:

@@ -14,6 +14,7 @@ from attrs import frozen
 from ..spec import CatalogSource, Source
 from .catalog import CatalogEntry, read_entry
 from .columns import FIRST_ROWS, Columns, columns_of, csv_columns
+from .files import open_regular
 from .row_checks import check_row
 from .rows import BadRow, FileSource, first_rows, is_array, scan
 
@@ -96,7 +97,7 @@ def _other_kind(base: Path, path: Path, source: FileSource) -> DataFacts:
 def _read_table(path: Path) -> DataFacts:
     if path.suffix != ".csv":
         return DataFacts(path, "unknown-kind")
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(2**16).decode("utf-8-sig", "replace")
     return DataFacts(path, "unknown-kind", columns=csv_columns(head))
 
@@ -107,7 +108,7 @@ def _data_files(paths: Iterable[Path]) -> tuple[str, ...]:
 
 
 def _read(path: Path, source: FileSource) -> DataFacts:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(WHOLE_BYTES + 1)
     if len(head) <= WHOLE_BYTES:
         count, bad = _scan(head, source)
@@ -141,6 +142,6 @@ def _scan(content: bytes, source: FileSource) -> tuple[int | None, BadRow | None
 
 
 def _count_rows(path: Path, limit: int | None) -> int:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         count = sum(not line.isspace() for line in file)
     return count if limit is None else min(count, limit)

@@ -1,16 +1,19 @@
-"""Facts about a model folder: configuration, tensor shapes, tokenizer. Only headers are read, never weights."""
+"""Facts about a model folder: configuration, tensor shapes, tokenizer."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from attrs import evolve, field, frozen
 
+from . import config as settings_of
+from .config import Quantized
 from .files import read_json, read_text
+from .weights import TensorFacts, pickles, read_tensors
 
 ModelState = Literal[
     "folder", "hub", "missing", "gguf", "file", "no-config", "bad-config", "impossible"
@@ -18,38 +21,14 @@ ModelState = Literal[
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 HUB_ROUTES = ("models/", "datasets/", "spaces/")
 """Names that no organisation on the hub can have: such a path is a folder."""
-MAX_HEADER_BYTES = 100 * 2**20
-DTYPE_BYTES = {
-    "F64": 8,
-    "F32": 4,
-    "F16": 2,
-    "BF16": 2,
-    "I64": 8,
-    "I32": 4,
-    "I16": 2,
-    "I8": 1,
-    "U8": 1,
-}
-
-
-class WeightsError(Exception):
-    """A weight file cannot be what it claims to be."""
-
-
-@frozen
-class TensorFacts:
-    """Shape and number format of one tensor, as its safetensors header says."""
-
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def count(self) -> int:
-        """Number of elements."""
-        total = 1
-        for size in self.shape:
-            total *= size
-        return total
+SLOW_TOKENIZERS = (
+    "tokenizer.model",
+    "spiece.model",
+    "vocab.txt",
+    "vocab.json",
+    "sentencepiece.bpe.model",
+)
+"""Files of which a slow tokenizer needs one."""
 
 
 @frozen
@@ -63,6 +42,14 @@ class ModelFacts:
     template: str | None = None
     has_tokenizer: bool = False
     eos_token: str | None = None
+    pad_token: str | None = None
+    pickles: tuple[str, ...] = ()
+    """Weight files that are pickles."""
+    has_slow_tokenizer: bool = False
+    """The files of a slow tokenizer are there."""
+    tokenizer_class: str | None = None
+    generation: Mapping[str, Any] = field(factory=dict)
+    """`generation_config.json`."""
     beside: bool = False
     """A hub id whose first part is also the name of a folder here."""
 
@@ -74,16 +61,70 @@ class ModelFacts:
     @property
     def text_config(self) -> Mapping[str, Any]:
         """The configuration of the language part."""
-        inner = self.config.get("text_config")
-        return inner if isinstance(inner, Mapping) else self.config
+        return settings_of.text_part(self.config)
+
+    @property
+    def has_config(self) -> bool:
+        """Tell whether the configuration is known; that of a hub id is not."""
+        return bool(self.config)
+
+    @property
+    def model_type(self) -> str | None:
+        """The family of the model, such as `llama`."""
+        return settings_of.text(self.config, "model_type")
+
+    @property
+    def text_type(self) -> str | None:
+        """The family of the language part."""
+        return settings_of.text(self.text_config, "model_type") or self.model_type
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """Names of the classes the weights were saved from."""
+        listed = self.config.get("architectures")
+        return tuple(map(str, listed)) if isinstance(listed, list) else ()
+
+    @property
+    def has_code(self) -> bool:
+        """Tell whether the model brings Python code of its own."""
+        return isinstance(self.config.get("auto_map"), Mapping)
+
+    @property
+    def is_tied(self) -> bool | None:
+        """Tell whether output head and input embeddings are one; None where the configuration is silent."""
+        value = self.config.get("tie_word_embeddings", self.text_config.get("tie_word_embeddings"))
+        return value if isinstance(value, bool) else None
+
+    @property
+    def quantized(self) -> Quantized | None:
+        """How the checkpoint is quantized already."""
+        return settings_of.quantized(self.config)
+
+    @property
+    def num_layers(self) -> int | None:
+        """Number of transformer blocks."""
+        return settings_of.num_layers(self.config)
+
+    @property
+    def num_experts(self) -> int:
+        """Number of experts; 0 for a dense model."""
+        return settings_of.num_experts(self.config)
+
+    @property
+    def embedding_rows(self) -> int | None:
+        """Rows of the embeddings, which is room for so many tokens."""
+        return settings_of.whole(self.text_config, "vocab_size")
 
     def number(self, name: str) -> int | None:
         """Return a whole number of the configuration, or None."""
-        value = self.text_config.get(name)
-        return value if type(value) is int else None
+        return settings_of.whole(self.text_config, name)
 
     def linear_modules(self) -> dict[str, TensorFacts]:
         """Return the two-dimensional weights by module, without embeddings and the output head."""
+        return self._linear
+
+    @cached_property
+    def _linear(self) -> dict[str, TensorFacts]:
         return {
             name.removesuffix(".weight"): tensor
             for name, tensor in (self.tensors or {}).items()
@@ -127,88 +168,30 @@ def _read_folder(folder: Path) -> ModelFacts:
     config = read_json(folder / "config.json")
     if config is None:
         return ModelFacts("bad-config")
-    tensors, fault = _read_tensors(folder)
+    tensors, fault = read_tensors(folder)
     tokenizer = _read_tokenizer_folder(folder)
-    return evolve(tokenizer, config=config, tensors=tensors, weights_fault=fault)
+    return evolve(
+        tokenizer,
+        config=config,
+        tensors=tensors,
+        weights_fault=fault,
+        pickles=pickles(folder),
+        generation=read_json(folder / "generation_config.json") or {},
+    )
 
 
 def _read_tokenizer_folder(folder: Path) -> ModelFacts:
     settings = read_json(folder / "tokenizer_config.json") or {}
+    class_name = settings.get("tokenizer_class")
     return ModelFacts(
         "folder",
         template=_template(folder, settings),
         has_tokenizer=(folder / "tokenizer.json").is_file(),
         eos_token=_token_text(settings.get("eos_token")),
+        pad_token=_token_text(settings.get("pad_token")),
+        has_slow_tokenizer=any((folder / name).is_file() for name in SLOW_TOKENIZERS),
+        tokenizer_class=class_name if isinstance(class_name, str) else None,
     )
-
-
-def _read_tensors(folder: Path) -> tuple[Mapping[str, TensorFacts] | None, str | None]:
-    try:
-        return _tensors(folder), None
-    except WeightsError as fault:
-        return None, str(fault)
-    except OSError as fault:
-        return None, f"{Path(fault.filename or folder).name} cannot be read: {fault.strerror}"
-
-
-def _tensors(folder: Path) -> dict[str, TensorFacts]:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = sorted(set(_shards(index)))
-    else:
-        names = ["model.safetensors"]
-        if not (folder / names[0]).is_file():
-            pickles = sorted(file.name for file in folder.glob("*.bin"))
-            if pickles:
-                raise WeightsError(f"only {pickles[0]} is there, a pickle, which is never loaded")
-            raise WeightsError("no model.safetensors is there")
-    tensors: dict[str, TensorFacts] = {}
-    for name in names:
-        if not (folder / name).is_file():
-            raise WeightsError(f"{name}, which the index names, is missing")
-        tensors.update(_header(folder / name))
-    return tensors
-
-
-def _shards(index: Path) -> list[str]:
-    listed = (read_json(index) or {}).get("weight_map")
-    if not isinstance(listed, dict) or not listed:
-        raise WeightsError(f"{index.name} has no weight_map")
-    names = [str(name) for name in listed.values()]
-    outside = [name for name in names if Path(name).name != name]
-    if outside:
-        raise WeightsError(f"{index.name} names a file outside the folder: {outside[0]!r}")
-    return names
-
-
-def _header(path: Path) -> dict[str, TensorFacts]:
-    """Read the header of a safetensors file: 8 bytes of length, JSON, then the data the JSON describes."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
-            raise WeightsError(f"{path.name} is damaged: it has no safetensors header")
-        try:
-            header = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            tensors = {name: _tensor(entry) for name, entry in header.items()}
-            end = max((_whole(entry["data_offsets"][1]) for entry in header.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-            raise WeightsError(f"{path.name} is damaged: its header is not safetensors") from None
-    if size != 8 + length + end:
-        what = "truncated" if size < 8 + length + end else "longer than its header says"
-        raise WeightsError(f"{path.name} is {what}: {size:,} bytes, {8 + length + end:,} expected")
-    return tensors
-
-
-def _tensor(entry: Any) -> TensorFacts:
-    return TensorFacts(tuple(map(_whole, entry["shape"])), str(entry["dtype"]))
-
-
-def _whole(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is no size")
-    return value
 
 
 def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:

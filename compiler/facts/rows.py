@@ -54,7 +54,9 @@ def scan(text: str, source: FileSource, check: Check) -> tuple[int, BadRow | Non
     count, line = 0, 1
     try:
         rows = _array_rows(text) if is_array(text) else _line_rows(text)
-        for line, row in islice(rows, source.limit):
+        # A limit below 0 is reported as that.
+        limit = None if source.limit is None else max(source.limit, 0)
+        for line, row in islice(rows, limit):
             check(source, row)
             count += 1
     except RowError as fault:

@@ -10,6 +10,7 @@ from ..diagnostics import Diagnostic, SpecPath, error
 from ..field_types import class_of, default_of, fields_of, is_section, tag_of
 from ..spec import Spec
 from ..toml_words import toml_value
+from .data import check_read
 from .rule import Rule
 from .walk import tables
 
@@ -147,13 +148,13 @@ def check_available(spec: Spec) -> Iterator[Diagnostic]:
 
     Fails:
     ```toml
-    [evaluation]
-    at_start = true
+    [logging]
+    first_step = true
     ```
     Passes:
     ```toml
-    [evaluation]
-    at_start = false
+    [logging]
+    first_step = false
     ```
     """
     refused: list[SpecPath] = []
@@ -216,4 +217,4 @@ def _words(path: SpecPath) -> str:
     return text
 
 
-RULES = (Rule("N901", "not available yet", pure=check_available),)
+RULES = (Rule("N901", "not available yet", pure=check_available, factual=check_read),)

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, Place, SpecPath, error, warning
 from ..facts import DataFacts, Facts
+from ..facts.data import OTHER_KINDS
 from ..spec import CatalogSource, Spec
+from .columns import missing_columns
+from .look import data_facts, is_named_here, sources_of
 from .rule import Rule
 
 
@@ -30,13 +33,14 @@ def check_files(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     for path, text, fact in _sources(spec, facts):
         texts = {
             "missing": f"there is no data file `{text}`",
-            "folder": f"`{text}` is a folder, expected a .json or .jsonl file",
             "unreadable": f"`{text}` cannot be read: {fact.problem}",
             "unknown-kind": f"`{text}` is neither .json nor .jsonl",
             "impossible": f"`{text}` cannot be a path here",
         }
-        if fact.state in texts:
-            yield error("D701", texts[fact.state], (*path, "path"))
+        if fact.state in texts and not (
+            fact.state == "unknown-kind" and fact.path.suffix in OTHER_KINDS
+        ):
+            yield error("D701", texts[fact.state], path)
 
 
 def check_rows(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
@@ -58,13 +62,15 @@ def check_rows(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     path = "data/chat.jsonl"
     ```
     """
-    for path, text, fact in _sources(spec, facts):
-        if fact.bad_row is not None:
+    sources = [source for _, source, _ in data_facts(spec, facts)]
+    for (path, text, fact), source in zip(_sources(spec, facts), sources, strict=False):
+        # A column that no row has is reported as that, with the similar names.
+        if fact.bad_row is not None and not missing_columns(source, fact):
             bad = fact.bad_row
             yield error(
                 "D702",
                 f"row at `{text}:{bad.line}`: {bad.message}",
-                (*path, "path"),
+                path,
                 place=Place(fact.path, bad.line, 1),
                 helps=(bad.help,) if bad.help else (),
             )
@@ -88,7 +94,7 @@ def check_empty(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """
     for path, text, fact in _sources(spec, facts):
         if fact.state == "ok" and fact.num_rows == 0 and fact.bad_row is None:
-            yield error("D703", f"the data set `{text}` is empty", (*path, "path"))
+            yield error("D703", f"the data set `{text}` is empty", path)
 
 
 def check_two_evals(spec: Spec) -> Iterator[Diagnostic]:
@@ -161,7 +167,10 @@ def check_twice(spec: Spec) -> Iterator[Diagnostic]:
     ```
     """
     seen: dict[str, SpecPath] = {}
-    for path, text in _paths(spec):
+    for path, source in sources_of(spec):
+        if not is_named_here(source):
+            continue
+        text = getattr(source, "path", "")
         name = os.path.normpath(text)
         if name in seen:
             yield warning(
@@ -172,6 +181,26 @@ def check_twice(spec: Spec) -> Iterator[Diagnostic]:
                 labels=(Label((*seen[name], "path"), "first here"),),
             )
         seen.setdefault(name, path)
+
+
+def check_read(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """Say of each source that this version cannot read: what it is, as `N901` does of settings."""
+    for path, text, fact in _sources(spec, facts):
+        kinds = {
+            "folder": f"the folder `{text}`",
+            "glob": f"the pattern `{text}`",
+            "unknown-kind": f"the {fact.path.suffix} file `{text}`",
+            "elsewhere": f"the address `{text}`" if "://" in text else "",
+        }
+        known = fact.state != "unknown-kind" or fact.path.suffix in OTHER_KINDS
+        if kinds.get(fact.state) and known:
+            yield error(
+                "N901",
+                f"reading {kinds[fact.state]} is not available yet",
+                path,
+                label="not available yet",
+                helps=("name a .json or .jsonl file",),
+            )
 
 
 def total_rows(facts: Facts) -> int | None:
@@ -192,17 +221,11 @@ def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count:,} rows"
 
 
-def _paths(spec: Spec) -> Iterator[tuple[SpecPath, str]]:
-    for section in ("sources", "eval_sources"):
-        for index, source in enumerate(getattr(spec.data, section)):
-            named = source.entry if isinstance(source, CatalogSource) else source.path
-            yield ("data", section, index), named
-
-
 def _sources(spec: Spec, facts: Facts) -> Iterator[tuple[SpecPath, str, DataFacts]]:
-    known = (*facts.data, *facts.eval_data)
-    for (path, text), fact in zip(_paths(spec), known, strict=True):
-        yield path, text, fact
+    """Yield the place and the text of each path, and what is known about it."""
+    for path, source, fact in data_facts(spec, facts):
+        named = source.entry if isinstance(source, CatalogSource) else source.path
+        yield (*path, "path" if fact.entry is None else "entry"), named, fact
 
 
 RULES = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..diagnostics import Diagnostic, SpecPath, error, warning
+from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts, ModelFacts
 from ..spec import FileTemplate, Spec
 from .rule import Rule
@@ -67,12 +67,13 @@ def check_weights(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     path = "model"
     ```
     """
-    if facts.model.weights_fault is not None:
+    model = facts.model
+    if model.weights_fault is not None and not (model.pickles and spec.model.allow_pickle):
         yield error(
             "M602",
-            f"the weights of `{spec.model.path}` cannot be used: {facts.model.weights_fault}",
+            f"the weights of `{spec.model.path}` cannot be used: {model.weights_fault}",
             ("model", "path"),
-            helps=("fetch the model again",),
+            helps=("fetch it as safetensors",) if model.pickles else ("fetch the model again",),
         )
 
 
@@ -177,12 +178,18 @@ def check_length(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     ```
     """
     limit = facts.model.number("max_position_embeddings")
-    if limit is not None and spec.data.max_length > limit:
+    rope, scaled = spec.model.rope, ""
+    if limit is None or (rope is not None and rope.factor is None):
+        return
+    if rope is not None and rope.factor is not None and 1 < rope.factor <= 1024:
+        limit, scaled = int(limit * rope.factor), " when stretched"
+    if spec.data.max_length > limit:
         yield error(
             "M606",
-            f"`data.max_length` is {spec.data.max_length:,}, the model has {limit:,} positions",
+            f"`data.max_length` is {spec.data.max_length:,}, the model has {limit:,} positions{scaled}",
             ("data", "max_length"),
             label="longer than the model",
+            labels=(Label(("model", "rope", "factor"), "stretched here"),) if scaled else (),
             notes=("`max_position_embeddings` of the model's config.json",),
             helps=(f"set it to {limit} or less",),
         )

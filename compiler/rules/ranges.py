@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Iterator
 
 import attrs
-from attrs import frozen
 
 from ..diagnostics import Diagnostic, SpecPath, error
 from ..spec import Spec
+from .bounds import ANY, BOUNDS, COUNT, NATURAL, PART, POSITIVE, SHARE, Range
 from .rule import Rule
 from .walk import kindless, leaves, tables
 
-
-@frozen
-class Range:
-    """Allowed numbers; `above` and `below` exclude their end, `least` and `most` include it."""
-
-    text: str
-    least: float = -math.inf
-    above: float = -math.inf
-    most: float = math.inf
-    below: float = math.inf
-
-    def holds(self, value: float) -> bool:
-        """Tell whether `value` is allowed."""
-        return self.least <= value <= self.most and self.above < value < self.below
-
-
-COUNT = Range("at least 1", least=1)
-NATURAL = Range("0 or more", least=0)
-POSITIVE = Range("above 0", above=0)
-SHARE = Range("from 0 to below 1", least=0, below=1)
-
 RANGES: dict[str, Range] = {
     # By name without kinds, or with them (`method[oft].rank`) where kinds differ.
+    **BOUNDS,
     "model.moe_aux_loss": Range("from 0 to 10", least=0, most=10),
     "model.rope.factor": Range("above 1 up to 1,024", above=1, most=1024),
     "model.rope.beta_fast": POSITIVE,
@@ -53,10 +32,6 @@ RANGES: dict[str, Range] = {
     "media.video_fps": Range("above 0 up to 240", above=0, most=240),
     "media.video_max_frames": COUNT,
     "media.audio_rate_hz": Range("from 1,000 to 768,000", least=1000, most=768000),
-    "data.max_length": Range("at least 2", least=2),
-    "data.eval_rows": NATURAL,
-    "data.sources.*.limit": COUNT,
-    "data.eval_sources.*.limit": COUNT,
     "method.rank": COUNT,
     "method.alpha": POSITIVE,
     "method.dropout": SHARE,
@@ -78,13 +53,6 @@ RANGES: dict[str, Range] = {
     "method.num_tokens": COUNT,
     "method.rank_pattern.*": COUNT,
     "method.warmup_steps": NATURAL,
-    "training.epochs": POSITIVE,
-    "training.steps": COUNT,
-    "training.learning_rate": Range("above 0 and below 1", above=0, below=1),
-    "training.warmup_steps": NATURAL,
-    "training.warmup_ratio": SHARE,
-    "training.max_grad_norm": NATURAL,
-    "training.seed": Range("from 0 to 4,294,967,295", least=0, most=2**32 - 1),
     "optimizer.beta1": SHARE,
     "optimizer.beta2": SHARE,
     "optimizer.epsilon": POSITIVE,
@@ -94,31 +62,9 @@ RANGES: dict[str, Range] = {
     "optimizer.rank": COUNT,
     "optimizer.interval": COUNT,
     "optimizer.scale": POSITIVE,
-    "optimizer.ratio": Range("above 0 up to 1", above=0, most=1),
+    "optimizer.ratio": PART,
     "optimizer.start_block": NATURAL,
-    "optimizer.options.*": Range("any finite number"),
-    "batch.global_size": COUNT,
-    "batch.micro_size": COUNT,
-    "batch.accumulation_steps": COUNT,
-    "evaluation.every_steps": COUNT,
-    "evaluation.micro_size": COUNT,
-    "deepspeed.reduce_bucket_size": COUNT,
-    "deepspeed.allgather_bucket_size": COUNT,
-    "deepspeed.prefetch_bucket_size": NATURAL,
-    "deepspeed.persistence_threshold": NATURAL,
-    "deepspeed.max_live_parameters": COUNT,
-    "deepspeed.max_reuse_distance": COUNT,
-    "launch.processes": Range("from 1 to 1,024", least=1, most=1024),
-    "launch.port": Range("from 1,024 to 65,535", least=1024, most=65535),
-    "launch.grace_s": Range("from 5 to 86,400 seconds", least=5, most=86400),
-    "checkpoints.every_steps": NATURAL,
-    "checkpoints.keep": NATURAL,
-    "logging.every_steps": COUNT,
-    "generation.max_new_tokens": COUNT,
-    "generation.temperature": Range("from 0 to 5", least=0, most=5),
-    "generation.top_p": Range("above 0 up to 1", above=0, most=1),
-    "generation.repetition_penalty": Range("from 0.5 to 5", least=0.5, most=5),
-    "export.max_shard_gib": POSITIVE,
+    "optimizer.options.*": ANY,
 }
 
 DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

@@ -16,7 +16,10 @@ FactCheck = Callable[[Spec, Facts], Iterable[Diagnostic]]
 
 @frozen
 class Rule:
-    """A stable code, a short name, and the check: `pure` looks at the spec alone, `factual` at the world too."""
+    """A stable code, a short name, and the check: `pure` looks at the spec alone, `factual` at the world too.
+
+    A rule with both asks both; the docstring of the first explains the rule.
+    """
 
     code: str
     name: str

@@ -1,19 +1,18 @@
-"""The run folder, and names of secrets."""
+"""The run folder, and the folders beside it."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..diagnostics import Diagnostic, Label, error
+from ..diagnostics import Diagnostic, Label, SpecPath, error
 from ..facts import Facts
 from ..spec import CatalogSource, Spec
 from .rule import Rule
 
 OUTPUT = ("run", "output_dir")
-ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+RESUME = ("run", "resume_from")
 
 
 def check_output(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
@@ -112,33 +111,91 @@ def check_foreign(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
         )
 
 
-def check_token_name(spec: Spec) -> Iterator[Diagnostic]:
-    """A secret stands where the name of an environment variable belongs.
+def check_resume_from(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """The checkpoint to go on from is not there, or would be deleted first.
 
-    A spec is committed, copied into the run folder and shown in logs, so it never holds a secret: it names the
-    environment variable that does.
+    `overwrite` empties the run folder before the run begins.
 
     Fails:
     ```toml
-    [model]
-    token_env = "my-token"
+    [run]
+    resume_from = "runs/none"
     ```
     Passes:
     ```toml
-    [model]
-    token_env = "HF_TOKEN"
+    [run]
+    resume_from = "checkpoint"
     ```
     """
-    name = spec.model.token_env
-    if name is not None and (not ENV_NAME.fullmatch(name) or name.startswith(("hf_", "sk_"))):
+    named = spec.run.resume_from
+    if named is None:
+        return
+    state = facts.paths.get(named)
+    texts = {
+        "missing": f"there is no checkpoint `{named}`",
+        "file": f"`{named}` is a file, a checkpoint is a folder",
+        "unreadable": f"`{named}` cannot be read",
+    }
+    if state in texts:
+        yield error("F304", texts[state], RESUME)
+    output, source = _real(facts.output.path), _real(facts.base / named)
+    is_inside = output == source or output in source.parents
+    if is_inside and spec.run.on_existing == "overwrite":
         yield error(
-            "S501",
-            "`model.token_env` is not the name of an environment variable",
-            ("model", "token_env"),
-            helps=(
-                'write the name of the variable, such as `token_env = "HF_TOKEN"`; a secret never stands in a spec',
+            "F304",
+            f"`{named}` would be deleted before the run begins",
+            RESUME,
+            labels=(
+                Label(("run", "on_existing"), "empties the run folder"),
+                Label(OUTPUT, "which holds the checkpoint"),
             ),
+            helps=("give the new run another folder",),
         )
+
+
+def check_folders(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """Two things are to be written to the same folder, or over the model.
+
+    The merged model has the files of a model; in the base model's folder it would take their place.
+
+    Fails:
+    ```toml
+    [export]
+    output_dir = "model"
+    ```
+    Passes:
+    ```toml
+    [export]
+    output_dir = "merged"
+    ```
+    """
+    taken: dict[Path, tuple[SpecPath, str]] = {}
+    if facts.model.state == "folder":
+        taken[_real(facts.base / spec.model.path)] = (("model", "path"), "the model is here")
+    taken[_real(facts.output.path)] = (OUTPUT, "the run writes here")
+    for path, named in _written(spec):
+        place = _real(facts.base / named) if named is not None else None
+        if place is None:
+            continue
+        if place in taken:
+            other, words = taken[place]
+            yield error(
+                "F305",
+                f"`{named}` is used for something else",
+                path,
+                labels=(Label(other, words),),
+                helps=("name a folder of its own",),
+            )
+        taken.setdefault(place, (path, "and this is written here"))
+
+
+def _written(spec: Spec) -> Iterator[tuple[SpecPath, str | None]]:
+    yield ("export", "output_dir"), spec.export.output_dir
+    yield ("data", "prepared_dir"), spec.data.prepared_dir
+    if spec.profiler is not None:
+        yield ("profiler", "output_dir"), spec.profiler.output_dir
+    if spec.benchmark is not None:
+        yield ("benchmark", "output_dir"), spec.benchmark.output_dir
 
 
 def _real(path: Path) -> Path:
@@ -156,5 +213,6 @@ RULES = (
     Rule("F301", "run folder unusable", factual=check_output),
     Rule("F302", "run folder is another folder", factual=check_output_place),
     Rule("F303", "run folder holds other files", factual=check_foreign),
-    Rule("S501", "secret in the spec", pure=check_token_name),
+    Rule("F304", "checkpoint to go on from", factual=check_resume_from),
+    Rule("F305", "folder used twice", factual=check_folders),
 )

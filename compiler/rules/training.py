@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, error, warning
 from ..spec import Spec
+from .look import evaluates
 from .rule import Rule
+
+ON = ("every_steps", "each_epoch", "at_start", "generate", "accuracy", "each_source")
+"""Settings of `[evaluation]` that ask for one."""
 
 
 def check_length(spec: Spec) -> Iterator[Diagnostic]:
@@ -166,11 +170,12 @@ def check_evaluation(spec: Spec) -> Iterator[Diagnostic]:
     every_steps = 5
     ```
     """
-    if spec.evaluation.every_steps and not (spec.data.eval_rows or spec.data.eval_sources):
+    wanted = [name for name in ON if getattr(spec.evaluation, name)]
+    if wanted and not evaluates(spec):
         yield error(
             "R806",
             "there is nothing to evaluate on",
-            ("evaluation", "every_steps"),
+            ("evaluation", wanted[0]),
             helps=("hold rows out with `data.eval_rows`, or name `[[data.eval_sources]]`",),
         )
 

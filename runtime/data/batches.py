@@ -94,4 +94,4 @@ def collate(samples: Sequence[Sample], *, pad_token_id: int) -> dict[str, torch.
 
 def lengths_of(samples: Samples) -> list[int]:
     """Return the number of tokens of each sample."""
-    return [len(sample.input_ids) for sample in samples]
+    return [int(length) for length in samples.lengths]

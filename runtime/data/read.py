@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 from ..errors import ExitCode, UserError
 from .conversation import Conversation, Message, Role, check_order, place_of, row_error
@@ -96,6 +96,17 @@ class Messages:
 Source = Alpaca | Messages
 
 
+@dataclass(frozen=True)
+class Parsed:
+    """A row that had to be parsed to be found: an element of a JSON array."""
+
+    row: Any
+
+
+Raw = str | Parsed
+"""A row as it stands in its file: the text of a line, or an element of an array."""
+
+
 def read(sources: Sequence[Source]) -> list[Conversation]:
     """Return the conversations of all sources, in order.
 
@@ -106,40 +117,79 @@ def read(sources: Sequence[Source]) -> list[Conversation]:
 
 
 def _read_source(source: Source) -> list[Conversation]:
-    rows: list[Conversation] = []
-    path = Path(os.path.normpath(source.path))
-    for line, row in islice(_rows(path), source.limit):
-        place = place_of(path, line)
-        if not isinstance(row, dict):
-            raise row_error(place, f"the row is {_kind(row)}, expected an object")
-        rows.append(source.conversation(row, place))
+    numbered = islice(raw_rows(source.path), source.limit)
+    rows = [parse_row(source, line, raw) for line, raw in numbered]
     if not rows:
-        raise UserError(f"{path}: the data set is empty", code=ExitCode.DATA)
+        raise UserError(
+            f"{os.path.normpath(source.path)}: the data set is empty", code=ExitCode.DATA
+        )
     return rows
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+def parse_row(source: Source, line: int, raw: Raw) -> Conversation:
+    """Return the conversation of a row; raises `UserError` (code DATA) for one that cannot be used."""
+    path = Path(os.path.normpath(source.path))
+    place = place_of(path, line)
+    row = raw.row if isinstance(raw, Parsed) else _parse_line(raw, place)
+    if not isinstance(row, dict):
+        raise row_error(place, f"the row is {_kind(row)}, expected an object")
+    return source.conversation(row, place)
+
+
+def _parse_line(text: str, place: str) -> Any:
+    if "\udc80" <= max(text, default="") <= "\udcff":
+        _check_utf8(text, place)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return json.loads(text)
+    except (ValueError, RecursionError) as fault:
+        help = "in a .jsonl file each line is one row; in a .json file `[` and `]` enclose them"
+        raise row_error(place, _json_fault(fault), help) from None
+
+
+def _check_utf8(text: str, place: str) -> None:
+    """Bytes that are no UTF-8 were read as lone surrogates, so that their line is known."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise row_error(place, "not UTF-8 text", "save the file as UTF-8") from None
+
+
+def raw_rows(path: Path) -> Iterator[tuple[int, Raw]]:
+    """Yield the rows of a file with their lines, unparsed where the file is one of lines.
+
+    Raises:
+        UserError: (DATA) the file is missing or cannot be read, or a JSON array is broken.
+    """
+    path = Path(os.path.normpath(path))
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+            if _is_array(file):
+                text = file.read()
+                _check_utf8(text, place_of(path, _line_of_bad_byte(text)))
+                for line, row in _array_rows(text, path):
+                    yield line, Parsed(row)
+            else:
+                for number, text in enumerate(file, start=1):
+                    if not text.isspace():
+                        yield number, text.rstrip("\n")
     except FileNotFoundError:
         raise UserError(f"{path}: no such data file", code=ExitCode.DATA) from None
-    except UnicodeDecodeError as fault:
-        line = fault.object[: fault.start].count(b"\n") + 1
-        raise row_error(place_of(path, line), "not UTF-8 text", "save the file as UTF-8") from None
     except OSError as fault:
         raise UserError(f"{path}: {fault.strerror}", code=ExitCode.DATA) from None
-    return _array_rows(text, path) if text.lstrip()[:1] == "[" else _line_rows(text, path)
 
 
-def _line_rows(text: str, path: Path) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as fault:
-                help = "in a .jsonl file each line is one row; in a .json file `[` and `]` enclose them"
-                raise row_error(place_of(path, number), _json_fault(fault), help) from None
-            yield number, row
+def _is_array(file: TextIO) -> bool:
+    """Tell whether the first character that is no blank opens an array, and go back to the start."""
+    first = file.read(1)
+    while first.isspace():
+        first = file.read(1)
+    file.seek(0)
+    return first == "["
+
+
+def _line_of_bad_byte(text: str) -> int:
+    bad = next((i for i, c in enumerate(text) if "\udc80" <= c <= "\udcff"), 0)
+    return text.count("\n", 0, bad) + 1
 
 
 def _array_rows(text: str, path: Path) -> Iterator[tuple[int, Any]]:

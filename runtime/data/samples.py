@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from ..errors import ExitCode, UserError
 
@@ -47,24 +48,37 @@ class Samples:
         """Iterate over the samples."""
         return iter(self.rows)
 
+    @cached_property
+    def lengths(self) -> Sequence[int]:
+        """Number of tokens of each sample."""
+        # Prepared rows know it without being read.
+        known: Sequence[int] | None = getattr(self.rows, "lengths", None)
+        return [len(row.input_ids) for row in self.rows] if known is None else known
+
+    @cached_property
+    def trainable(self) -> Sequence[int]:
+        """Number of tokens that carry loss in each sample."""
+        known: Sequence[int] | None = getattr(self.rows, "trainable", None)
+        return [row.num_trainable for row in self.rows] if known is None else known
+
     @property
     def num_tokens(self) -> int:
         """Tokens of all samples."""
-        return sum(len(row.input_ids) for row in self.rows)
+        return int(sum(self.lengths))
 
     @property
     def num_trainable(self) -> int:
         """Tokens that carry loss."""
-        return sum(row.num_trainable for row in self.rows)
+        return int(sum(self.trainable))
 
     @property
     def num_without_loss(self) -> int:
         """Samples without a single token that carries loss."""
-        return sum(row.num_trainable == 0 for row in self.rows)
+        return sum(int(count == 0) for count in self.trainable)
 
     def summary(self) -> str:
         """Return the line that is logged before training."""
-        lengths = sorted(len(row.input_ids) for row in self.rows)
+        lengths = sorted(int(length) for length in self.lengths)
         middle = lengths[len(lengths) // 2] if lengths else 0
         share = 100 * self.num_trainable / max(self.num_tokens, 1)
         parts = [
@@ -87,7 +101,19 @@ def split(samples: Samples, *, eval_rows: int | float, seed: int) -> tuple[Sampl
     Raises:
         UserError: (DATA) nothing would be left to train on.
     """
-    total = len(samples)
+    chosen = set(held_out(len(samples), eval_rows, seed))
+    kept = [row for index, row in enumerate(samples.rows) if index not in chosen]
+    held = [row for index, row in enumerate(samples.rows) if index in chosen]
+    train = replace(samples, rows=kept, num_read=samples.num_read - len(chosen))
+    return train, Samples(held, len(chosen))
+
+
+def held_out(total: int, eval_rows: int | float, seed: int) -> list[int]:
+    """Return the samples that are held out for evaluation, drawn at random and in order.
+
+    Raises:
+        UserError: (DATA) nothing would be left to train on.
+    """
     num_eval = eval_rows if isinstance(eval_rows, int) else max(1, round(eval_rows * total))
     if num_eval >= total:
         raise UserError(
@@ -95,8 +121,4 @@ def split(samples: Samples, *, eval_rows: int | float, seed: int) -> tuple[Sampl
             help="lower `data.eval_rows`",
             code=ExitCode.DATA,
         )
-    chosen = set(random.Random(seed).sample(range(total), num_eval))
-    kept = [row for index, row in enumerate(samples.rows) if index not in chosen]
-    held = [row for index, row in enumerate(samples.rows) if index in chosen]
-    train = replace(samples, rows=kept, num_read=samples.num_read - num_eval)
-    return train, Samples(held, num_eval)
+    return sorted(random.Random(seed).sample(range(total), num_eval))

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from ..errors import ExitCode, UserError
-from .chat import Span, render
+from .chat import render
 from .conversation import Conversation
+from .encode import encode
 from .samples import IGNORED, Sample, Samples
 
 LossOn = Literal["assistant", "all"]
@@ -55,31 +58,11 @@ def tokenize(
 
 
 def _encode(tokenizer: Any, conversations: Sequence[Conversation], loss_on: LossOn) -> list[Sample]:
-    rendered = [render(tokenizer, conversation, loss_on=loss_on) for conversation in conversations]
-    encoded = tokenizer(
-        [text for text, _ in rendered],
-        add_special_tokens=False,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-    )
+    encoded = encode(tokenizer, render(tokenizer, conversations, loss_on=loss_on))
     return [
-        Sample(list(ids), _labels(ids, offsets, spans))
-        for ids, offsets, (_, spans) in zip(
-            encoded["input_ids"], encoded["offset_mapping"], rendered, strict=True
-        )
+        Sample(ids.tolist(), np.where(loss, ids.astype(np.int64), IGNORED).tolist())
+        for ids, loss in encoded
     ]
-
-
-def _labels(ids: Sequence[int], offsets: Sequence[Span], spans: Sequence[Span]) -> list[int]:
-    labels = [IGNORED] * len(ids)
-    index = 0
-    for start, end in spans:
-        while index < len(ids) and offsets[index][0] < start:
-            index += 1
-        while index < len(ids) and offsets[index][0] < end:
-            labels[index] = ids[index]
-            index += 1
-    return labels
 
 
 def _too_long(conversation: Conversation, length: int, max_length: int) -> UserError:

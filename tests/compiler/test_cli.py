@@ -16,7 +16,20 @@ import tiny
 from tunec.compiler import cli
 from tunec.compiler.version import VERSION
 
-VERBS = ["new", "check", "plan", "compile", "train", "chat", "export", "fetch", "explain"]
+VERBS = [
+    "new",
+    "check",
+    "show",
+    "plan",
+    "compile",
+    "train",
+    "chat",
+    "export",
+    "fetch",
+    "explain",
+    "schema",
+    "completion",
+]
 TUNEC = [sys.executable, "-c", "from tunec.compiler.cli import main; main()"]
 WRONG = "[method]\nrank = 0\n"
 
@@ -77,7 +90,7 @@ def test_help_names_every_verb_and_exit_code(tunec: Tunec) -> None:
     """`tunec --help` shows the way from a starter spec to a model, and what exit codes mean."""
     code, out, _ = tunec("--help")
     assert code == 0
-    assert all(f"\n    {verb} " in out for verb in VERBS)
+    assert all(f"\n    {verb}" in out for verb in VERBS)
     for step in ("new", "check", "plan", "train", "chat", "export"):
         assert f"tunec {step} run.toml" in out
     assert "exit codes: 0 done; 1 mistakes in the spec; 2 wrong usage" in out
@@ -130,7 +143,7 @@ def test_check_shows_every_mistake_at_its_place(spec: Path, tunec: Tunec) -> Non
     lines = spec.read_text().splitlines()
     assert f"--> spec.toml:{lines.index('rank = 0') + 1}:8" in out
     assert f"--> spec.toml:{lines.index('stepz = 4') + 1}:1" in out
-    assert out.endswith("2 errors\n")
+    assert out.endswith("\n2 errors (fix available: tunec check --fix)\n")
 
 
 def test_warnings_pass_unless_strict(spec: Path, tunec: Tunec) -> None:
@@ -440,6 +453,70 @@ def test_a_launcher_that_cannot_be_started(
     assert err.endswith("launch.sh: Permission denied\n")
 
 
+# --- --set ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["check", "show", "plan", "compile", "train", "chat", "export"])
+def test_every_verb_with_a_spec_takes_changes(
+    verb: str, spec: Path, tunec: Tunec, replaced: list[list[str]]
+) -> None:
+    """--set changes the spec before or behind its name, several times; a mistake in it is shown as a flag's."""
+    changes = ["--set", "run.name=changed", "--set=method.rank=2"]
+    for words in ([*changes, str(spec)], [str(spec), *changes]):
+        assert tunec(verb, *words).code == 0
+    if verb == "compile":
+        typed = tunec(verb, spec, *changes, "--force").out.splitlines()[-1]
+        assert typed.endswith("`tunec train spec.toml --set=run.name=changed --set=method.rank=2`")
+    if verb in ("compile", "train", "chat", "export"):
+        assert 'name = "changed"' in Path("runs/first/spec.toml").read_text()
+        assert "rank=2" in Path("runs/first/train.py").read_text()
+    done = tunec(verb, spec, "--set", "method.rank=0")
+    assert done.code == 1
+    assert " --> --set method.rank=0\n" in done.out + done.err
+    assert [words for words in replaced if "--set" in words] == []
+
+
+@pytest.mark.parametrize("verb", ["chat", "export"])
+def test_programs_keep_what_is_behind_two_dashes(
+    verb: str, spec: Path, tunec: Tunec, replaced: list[list[str]]
+) -> None:
+    """Words behind `--` are the program's, whatever they are; so are its own options beside --set."""
+    words = ["--prompt", "a", "--set", "method.rank=2", "--", "--set", "x"]
+    assert tunec(verb, spec, *words).code == 0
+    assert replaced[-1][2:] == ["--prompt", "a", "--", "--set", "x"]
+    done = tunec(verb, spec, "--set")
+    assert (done.code, done.err.splitlines()[0]) == (1, "error[P140]: the flag is no `key=value`")
+
+
+def test_several_files(spec: Path, tunec: Tunec) -> None:
+    """A base in the spec is followed by every verb; a wrong base stops them all."""
+    Path("base.toml").write_text("[run]\nname = 'of the base'\n")
+    run = Path("run.toml")
+    run.write_text("extends = ['base.toml']\n" + spec.read_text())
+    assert tunec("check", run) == (0, "run.toml: no mistakes found\n", "")
+    assert tunec("compile", run).code == 0
+    assert 'name = "of the base"' in Path("runs/first/spec.toml").read_text()
+    Path("base.toml").unlink()
+    for verb in ("check", "show", "plan", "compile", "train", "chat", "export"):
+        done = tunec(verb, run)
+        assert done.code == 1
+        assert "error[P131]: the base `base.toml` cannot be used" in done.out + done.err
+
+
+def test_checking_one_file_loads_no_more_than_before(spec: Path) -> None:
+    """What puts specs together is loaded only for those that are put together."""
+    script = (
+        "import sys\nfrom tunec.compiler.cli import main\ntry:\n    main(sys.argv[1:])\nfinally:\n"
+        "    print([n for n in ('compose', 'composition', 'show', 'api', 'cli.train') if f'tunec.compiler.{n}' in sys.modules])"
+    )
+    for words, loaded in (([], "[]"), (["--set", "run.name=x"], "['compose', 'composition']")):
+        done = subprocess.run(
+            [sys.executable, "-c", script, "check", str(spec), *words],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout.splitlines()[-1] == loaded
+
+
 # --- fetch -----------------------------------------------------------------------------------------------
 
 
@@ -463,17 +540,19 @@ def test_explain_by_topic(tunec: Tunec) -> None:
     """A code, a section, a key, and nothing at all."""
     assert tunec("explain", "R811").out.startswith("R811: batch does not divide\n\nThe numbers of")
     assert tunec("explain", "r811").out == tunec("explain", "R811").out
-    assert tunec("explain", "method.rank").out.startswith("method.rank: whole number, default 8\n")
-    section = tunec("explain", "method").out
-    assert "method.rank: " in section
-    assert "method.targets: " in section
+    assert tunec("explain", "method.rank").out.startswith(
+        "method.rank: whole number, at least 1, default 8\n"
+    )
+    section = tunec("explain", "batch").out
+    assert "\n  global_size: " in section
+    assert "\n  micro_size: " in section
     assert "sections of a spec:" in tunec("explain").out
 
 
 @pytest.mark.parametrize(
     ("topic", "hint"),
     [
-        ("R821", "`R82"),
+        ("R8111", "`R81"),
         ("method.rnak", "`method.rank`"),
         ("methods", "`method`"),
         ("rank", "`method.rank`"),

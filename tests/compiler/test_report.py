@@ -13,9 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunec.compiler.diagnostics import Diagnostic, Label, Level, Place, SpecPath, error, warning
+from tunec.compiler.cascades import suppress_cascades
+from tunec.compiler.diagnostics import (
+    Diagnostic,
+    Label,
+    Level,
+    Place,
+    Replace,
+    SpecPath,
+    error,
+    warning,
+)
 from tunec.compiler.document import Document, DocumentError, parse_document
-from tunec.compiler.report import render_json, render_text, sort_key, suppress_cascades
+from tunec.compiler.report import render_json, render_text, sort_key
 from tunec.compiler.structure import structure
 
 SPEC = """\
@@ -81,7 +91,7 @@ def expected(text: str) -> str:
                |
                = help: write `8` without quotes
 
-            1 error
+            1 error (fix available: tunec check --fix)
             """,
         ),
         (
@@ -103,7 +113,7 @@ def expected(text: str) -> str:
             'type = "lora"',
             'type = "full"',
             """
-            error[T206]: `rank` belongs to method type `lora`, this is `full`
+            error[T206]: `rank` belongs to method type `lora`, `adalora`, `vera`, `loha` or `lokr`, this is `full`
               --> spec.toml:15:1
                |
             14 | type = "full"
@@ -111,7 +121,7 @@ def expected(text: str) -> str:
             15 | rank = 8
                | ^^^^ not a key of `full`
                |
-               = help: remove `rank`, or choose type `lora`
+               = help: remove `rank`, or choose type `lora`, `adalora`, `vera`, `loha` or `lokr`
 
             1 error
             """,
@@ -120,7 +130,7 @@ def expected(text: str) -> str:
             'type = "lora"',
             'type = "qlora"',
             """
-            error[T205]: method type `qlora` does not exist, expected `lora` or `full`
+            error[T205]: method type `qlora` does not exist, expected `lora`, `full`, `freeze`, `oft`, `boft`, `ia3`, `adalora`, `vera`, `loha`, `lokr`, `prefix`, `prompt` or `lisa`
               --> spec.toml:14:8
                |
             14 | type = "qlora"
@@ -143,7 +153,7 @@ def expected(text: str) -> str:
               |
               = help: here this is called `max_length`
 
-            1 error
+            1 error (fix available: tunec check --fix)
             """,
         ),
         (
@@ -192,7 +202,7 @@ def expected(text: str) -> str:
             "max_length = 2048",
             'too_long = "cut"\nmax_length = 2048.0',
             """
-            error[T204]: `data.too_long` is `cut`, expected `truncate`, `drop` or `error`
+            error[T204]: `data.too_long` is `cut`, expected `truncate`, `drop`, `split` or `error`
              --> spec.toml:8:12
               |
             8 | too_long = "cut"
@@ -206,7 +216,7 @@ def expected(text: str) -> str:
               |
               = help: write `2048` without a fraction
 
-            2 errors
+            2 errors (fix available: tunec check --fix)
             """,
         ),
     ],
@@ -498,6 +508,23 @@ def test_findings_are_sorted_counted_and_not_repeated() -> None:
     assert sort_key(early, document) < sort_key(late, document) < sort_key(data, document)
 
 
+def test_json_says_what_fix_would_do() -> None:
+    """Places in the file, each with the text that takes its place."""
+    document = parse_document('[method]\nrank = "8"\n', "spec.toml")
+    found = error("T203", "m", ("method", "rank"), fix=Replace(("method", "rank"), 8))
+    (listed,) = json.loads(render_json([found], document))["diagnostics"]
+    assert listed["fixes"] == [
+        {
+            "file": "spec.toml",
+            "line": 2,
+            "column": 8,
+            "end_line": 2,
+            "end_column": 11,
+            "text": "8",
+        }
+    ]
+
+
 def test_json_has_the_same_findings() -> None:
     """Positions count from 1 and end exclusively; paths are JSON pointers."""
     found = error(
@@ -538,6 +565,7 @@ def test_json_has_the_same_findings() -> None:
                 "end_column": 8,
             }
         ],
+        "fixes": [],
     }
     assert (second["file"], second["line"], second["column"]) == ("rows.json", 3, None)
     assert json.loads(render_json([], {}))["diagnostics"] == []

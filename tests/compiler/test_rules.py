@@ -18,10 +18,14 @@ from tunec.compiler.diagnostics import Diagnostic, Level
 from tunec.compiler.pipeline import analyse
 from tunec.compiler.report import render_text
 from tunec.compiler.rules import RULES, Rule
+from tunec.compiler.rules.bounds import ANY
 from tunec.compiler.rules.ranges import RANGES
+from tunec.compiler.rules.walk import kindless
 from tunec.compiler.spec import Spec
 
 BAD_ROW = '{"messages": [{"role": "assistant", "content": "Hello."}]}'
+NOT_YET = "N901"
+"""Of settings that are checked, but not executed by this version."""
 BLOCK = re.compile(r"^(Fails|Passes):\n```toml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -41,6 +45,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     rows = (base / "data" / "chat.jsonl").read_text().splitlines()[:2]
     (base / "data" / "bad.jsonl").write_text("\n".join([*rows, BAD_ROW]) + "\n")
     (base / "data" / "empty.jsonl").write_text("\n")
+    tiny.write_kinds(base)
+    tiny.write_models(base)
     (base / "other").mkdir()
     (base / "other" / "thesis.tex").write_text("\\begin{document}")
     return base
@@ -97,7 +103,7 @@ def test_the_failing_example_fails(
     findings = found(blocks(rule)["Fails"])
     assert rule.code in {item.code for item in findings}
     errors = {item.code for item in findings if item.level is Level.ERROR}
-    assert errors <= {rule.code}
+    assert errors <= {rule.code, NOT_YET}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=by_code)
@@ -107,7 +113,8 @@ def test_the_passing_example_passes(
     """The second block of a rule's explanation is sound: nothing from this rule, and no error at all."""
     findings = found(blocks(rule)["Passes"])
     assert rule.code not in {item.code for item in findings}
-    assert [item for item in findings if item.level is Level.ERROR] == []
+    errors = {item.code for item in findings if item.level is Level.ERROR}
+    assert errors <= {NOT_YET}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=by_code)
@@ -383,6 +390,8 @@ def _numbers(type_: Any, name: str) -> Iterator[str]:
         yield name
     elif getattr(type_, "__origin__", None) is tuple:
         yield from _numbers(get_args(type_)[0], f"{name}.*")
+    elif getattr(type_, "__origin__", None) is dict:
+        yield from _numbers(get_args(type_)[1], f"{name}.*")
     else:
         for arm in get_args(type_):
             if isinstance(arm, type) or get_args(arm):
@@ -391,14 +400,33 @@ def _numbers(type_: Any, name: str) -> Iterator[str]:
 
 def test_every_number_has_a_range() -> None:
     """No number of the spec goes unchecked, and no range is about a setting that is gone."""
-    assert set(RANGES) == number_fields()
+    plain = {name for name in RANGES if "[" not in name}
+    assert plain == number_fields()
+    assert {kindless(name) for name in RANGES} == plain
 
 
-@pytest.mark.parametrize("setting", sorted(name for name in RANGES if "*" not in name))
+BASIC = [
+    name
+    for name in RANGES
+    if name.count(".") == 1
+    and "*" not in name
+    and name.split(".")[0] in ("data", "training", "batch", "evaluation", "deepspeed", "generation")
+]
+
+
+@pytest.mark.parametrize("setting", sorted(BASIC))
 def test_a_number_far_out_of_range_is_refused(
     setting: str, found: Callable[..., tuple[Diagnostic, ...]]
 ) -> None:
-    """Each number of the spec has a value that is refused, by its name."""
+    """Each number of the sections that come in one kind has a value that is refused, by its name."""
     section, key = setting.split(".")
-    findings = found(f"[{section}]\n{key} = -7\n", with_facts=False)
-    assert f"`{setting}` is -7" in " ".join(i.message for i in findings if i.code == "T210")
+    findings = found(f"[{section}]\n{key} = -77\n", with_facts=False)
+    assert f"`{setting}` is -77" in " ".join(i.message for i in findings if i.code == "T210")
+
+
+@pytest.mark.parametrize("name", sorted(RANGES))
+def test_a_range_allows_some_numbers_and_refuses_others(name: str) -> None:
+    """Every range but that of options handed on holds some number and refuses some."""
+    tried = (-1e9, -1, 0, 1e-3, 0.3, 1, 2, 8, 64, 20_000, 1e9, 1e40)
+    held = {RANGES[name].holds(number) for number in tried}
+    assert held == ({True} if RANGES[name] is ANY else {True, False})

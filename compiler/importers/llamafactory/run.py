@@ -1,0 +1,95 @@
+"""A configuration of LLaMA-Factory to a draft of a spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..deepspeed import read_deepspeed, read_fsdp
+from ..homes import OLD_NAMES, entries
+from ..placing import Import, fill_required, place_all, place_defaults
+from . import together
+from .dataset_info import similar
+from .datasets import read_datasets
+from .kinds import choose_kinds
+from .optimizer import read_optimizer
+from .schedule import read_intervals, read_length, read_schedule_settings, read_warmup
+from .surprises import report_surprises
+
+READERS: tuple[Callable[[Import], None], ...] = (
+    together.read_model,
+    together.read_output,
+    together.read_packing,
+    together.read_loss_tokens,
+    together.read_blocks,
+    together.read_pissa,
+    together.read_thinking,
+    together.read_new_tokens,
+    together.read_checkpointing,
+    together.read_precision,
+    together.read_generation,
+    together.read_sampling,
+    together.read_debug,
+    together.read_processes,
+    together.read_hub,
+    read_datasets,
+    read_length,
+    read_warmup,
+    read_schedule_settings,
+    read_intervals,
+)
+EVALUATED = ("eval_dataset", "val_size")
+
+
+def import_run(work: Import) -> None:
+    """Fill the draft of an import from its settings."""
+    _rename(work)
+    table = entries()
+    _report_unknown(work)
+    choose_kinds(work)
+    read_optimizer(work)
+    place_all(work, table)
+    for read in READERS:
+        read(work)
+    _engine(work)
+    place_defaults(work, table, work.settings.given.keys())
+    _drop_idle_defaults(work)
+    fill_required(work)
+    report_surprises(work)
+
+
+def _rename(work: Import) -> None:
+    """Give settings of earlier versions today's names; a value under today's name wins."""
+    for old, new in OLD_NAMES.items():
+        given = work.settings.given.pop(old, None)
+        if given is not None and new not in work.settings.given:
+            work.settings.given[new] = given
+
+
+def _report_unknown(work: Import) -> None:
+    names = list(entries())
+    for name in work.settings.given:
+        if name not in entries():
+            work.lose(name, f"LLaMA-Factory has no such setting{similar(name, names)}")
+
+
+def _engine(work: Import) -> None:
+    """Say how state is spread: by DeepSpeed, by FSDP, or not at all."""
+    if work.settings.has("deepspeed"):
+        read_deepspeed(work)
+    elif work.settings.has("fsdp") and work.settings.text("fsdp").strip("[]"):
+        read_fsdp(work)
+    elif work.settings.verb == "train":
+        work.put("deepspeed.zero_stage", 0, f"{work.by_default}: nothing is sharded")
+
+
+def _drop_idle_defaults(work: Import) -> None:
+    """Take defaults back that say nothing here."""
+    drop = []
+    if not any(work.settings.has(name) for name in EVALUATED):
+        drop.append(("evaluation", "micro_size"))
+    if work.draft.value("evaluation", "micro_size") == work.draft.value("batch", "micro_size"):
+        drop.append(("evaluation", "micro_size"))
+    for path in drop:
+        entry = work.draft.entries.get(path)
+        if entry is not None and entry.comment == work.by_default:
+            del work.draft.entries[path]

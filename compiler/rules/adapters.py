@@ -1,0 +1,242 @@
+"""Adapters of an earlier training: whether they are there, fit the model and the method, and can be combined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
+from ..facts import AdapterFacts, Facts
+from ..facts.adapters import VALUE_HEADS
+from ..spec import Lora, Spec
+from .common import ADAPTERS, METHOD_TYPE
+from .rule import Rule
+
+PATHS: SpecPath = ("adapters", "paths")
+
+
+def check_there(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """An adapter is not where the spec says, or its folder is not complete.
+
+    Fails:
+    ```toml
+    [adapters]
+    paths = ["no/such/adapter"]
+    ```
+    Passes:
+    ```toml
+    [adapters]
+    paths = ["adapter"]
+    ```
+    """
+    for path, adapter in facts.adapters.items():
+        named = _text(spec, path)
+        texts = {
+            "missing": f"there is no folder `{named}`, and it is no hub id",
+            "file": f"`{named}` is a file, expected the folder of an adapter",
+            "no-config": f"`{named}` is no adapter: it has no adapter_config.json",
+            "bad-config": f"the adapter_config.json of `{named}` is not JSON, or empty",
+            "no-weights": f"the adapter `{named}` has no adapter_model.safetensors",
+            "impossible": f"`{named}` cannot be a path here",
+        }
+        if adapter.state in texts:
+            yield error(
+                "A803",
+                texts[adapter.state],
+                path,
+                helps=("name the folder that an earlier training saved",),
+            )
+
+
+def check_base(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """An adapter was trained on another model.
+
+    Its numbers are corrections of one model's weights and mean nothing for another's. Only names are compared, so
+    a model that was moved or renamed gives this warning too.
+
+    Fails:
+    ```toml
+    [adapters]
+    paths = ["foreign-adapter"]
+    ```
+    Passes:
+    ```toml
+    [adapters]
+    paths = ["adapter"]
+    ```
+    """
+    for path, adapter in facts.adapters.items():
+        names = {_last(adapter.base or ""), _last(spec.model.path)}
+        if path[0] == "adapters" and len(names) > 1 and names.isdisjoint(("", ".", "..")):
+            yield warning(
+                "A804",
+                f"`{_text(spec, path)}` was trained on `{adapter.base}`",
+                path,
+                labels=(Label(("model", "path"), "another model"),),
+                notes=("`base_model_name_or_path` of its adapter_config.json",),
+                helps=("make sure that both are the same model",),
+            )
+
+
+def check_kind(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """The adapter that training goes on with is of another kind than the method.
+
+    Fails:
+    ```toml
+    [adapters]
+    paths = ["adapter"]
+    [method]
+    type = "ia3"
+    ```
+    Passes:
+    ```toml
+    [adapters]
+    paths = ["adapter"]
+    [method]
+    type = "lora"
+    ```
+    """
+    path, adapter = _continued(spec, facts)
+    if adapter is None or adapter.kind is None or not isinstance(spec.method, ADAPTERS):
+        return
+    if adapter.kind != spec.method.type:
+        yield error(
+            "A805",
+            f"`{_text(spec, path)}` is an adapter of kind `{adapter.kind}`, the method is `{spec.method.type}`",
+            path,
+            label="continued here",
+            labels=(Label(METHOD_TYPE, "another kind"),),
+            helps=(f'write `[method] type = "{adapter.kind}"`, or merge it first: `then = "new"`',),
+        )
+
+
+def check_rank(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """The adapter that training goes on with has another rank than the method.
+
+    A continued adapter keeps its rank, so the rank of the spec would not be the one that is trained.
+
+    Fails:
+    ```toml
+    [adapters]
+    paths = ["wide-adapter"]
+    [method]
+    type = "lora"
+    rank = 4
+    ```
+    Passes:
+    ```toml
+    [adapters]
+    paths = ["wide-adapter"]
+    [method]
+    type = "lora"
+    rank = 16
+    ```
+    """
+    path, adapter = _continued(spec, facts)
+    if adapter is None or adapter.kind != "lora" or not isinstance(spec.method, Lora):
+        return
+    if adapter.rank is not None and adapter.rank != spec.method.rank:
+        yield error(
+            "A806",
+            f"`{_text(spec, path)}` has rank {adapter.rank}, `method.rank` is {spec.method.rank}",
+            ("method", "rank"),
+            labels=(Label(path, f"rank {adapter.rank}, continued here"),),
+            helps=(f'write `rank = {adapter.rank}`, or start a new adapter: `then = "new"`',),
+        )
+
+
+def check_method(spec: Spec) -> Iterator[Diagnostic]:
+    """Training is to go on with an adapter, but the method trains none.
+
+    Fails:
+    ```toml
+    [adapters]
+    paths = ["adapter"]
+    [method]
+    type = "full"
+    ```
+    Passes:
+    ```toml
+    [adapters]
+    paths = ["adapter"]
+    then = "new"
+    [method]
+    type = "full"
+    ```
+    """
+    adapters = spec.adapters
+    if not adapters.paths or adapters.then == "new" or isinstance(spec.method, ADAPTERS):
+        return
+    yield error(
+        "A807",
+        f"`{spec.method.type}` training cannot continue an adapter",
+        METHOD_TYPE,
+        labels=(Label((*PATHS, len(adapters.paths) - 1), "continued here"),),
+        helps=('merge it into the model first: `[adapters] then = "new"`',),
+    )
+
+
+def check_value_head(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """A reward adapter without the head that turns a text into a score.
+
+    Fails:
+    ```toml
+    [objective]
+    type = "ppo"
+    reward = { type = "adapter", path = "headless-adapter" }
+    [[data.sources]]
+    format = "prompt"
+    path = "data/prompts.jsonl"
+    ```
+    Passes:
+    ```toml
+    [objective]
+    type = "ppo"
+    reward = { type = "adapter", path = "reward" }
+    [[data.sources]]
+    format = "prompt"
+    path = "data/prompts.jsonl"
+    ```
+    """
+    path: SpecPath = ("objective", "reward", "path")
+    adapter = facts.adapters.get(path)
+    if adapter is not None and adapter.state == "folder" and not adapter.has_value_head:
+        yield error(
+            "A834",
+            f"the reward adapter `{_text(spec, path)}` has no value head",
+            path,
+            notes=("looked for " + ", ".join(f"`{name}`" for name in VALUE_HEADS),),
+            helps=('train one: `[objective] type = "reward"`',),
+        )
+
+
+def _continued(spec: Spec, facts: Facts) -> tuple[SpecPath, AdapterFacts | None]:
+    """Return the adapter that training goes on with."""
+    path = (*PATHS, len(spec.adapters.paths) - 1)
+    if not spec.adapters.paths or spec.adapters.then != "continue":
+        return path, None
+    return path, facts.adapters.get(path)
+
+
+def _text(spec: Spec, path: SpecPath) -> str:
+    """Return what the spec says at a path."""
+    value: object = spec
+    for step in path:
+        value = value[step] if isinstance(value, tuple) else getattr(value, str(step))  # type: ignore[index]
+    return str(value)
+
+
+def _last(path: str) -> str:
+    """Return the name of a model by its path: the last part, or the one in the hub client's folder."""
+    parts = path.replace("\\", "/").rstrip("/").lower().split("/")
+    cached = [part for part in parts if part.startswith("models--")]
+    return cached[-1].rsplit("--", 1)[-1] if cached else parts[-1]
+
+
+RULES = (
+    Rule("A803", "adapter missing", factual=check_there),
+    Rule("A804", "adapter of another model", factual=check_base),
+    Rule("A805", "adapter of another kind", factual=check_kind),
+    Rule("A806", "adapter of another rank", factual=check_rank),
+    Rule("A807", "nothing continues the adapter", pure=check_method),
+    Rule("A834", "no value head", factual=check_value_head),
+)

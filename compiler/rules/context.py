@@ -1,0 +1,176 @@
+"""Changes to how the model computes: attention, depths, experts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..diagnostics import Diagnostic, Label, error, warning
+from ..facts import Facts
+from ..spec import Spec
+from .rule import Rule
+
+
+def _types(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+WITH_DEPTHS = _types("bloom falcon gemma llama mistral mixtral phi starcoder2")
+
+WITHOUT: dict[str, frozenset[str]] = {
+    # What transformers 5.23 refuses when it builds the model, read from the classes it builds.
+    "sdpa": _types(
+        "bloom codegen deepseek_v4 falcon_mamba gemma2 gpt_neo gpt_oss gptj granite_swa "
+        "granitemoe_swa mamba mamba2 mimo_v2_flash mpt rwkv vaultgemma xglm xlnet xlstm "
+        "hy_v4 inkling2"
+    ),
+    "flash2": _types(
+        "bloom blt codegen deepseek_v32 deepseek_v4 doge falcon_mamba gpt_oss glm_moe_dsa "
+        "idefics kosmos-2 llama4 llama4_text mamba mamba2 mllama mpt rwkv step3p7 xglm "
+        "xlnet xlstm hy_v4 granite_swa granitemoe_swa"
+    ),
+    "flex": _types(
+        "bamba bloom blt codegen deepseek_v32 deepseek_v4 falcon falcon_h1 falcon_mamba "
+        "glm4v glm_moe_dsa gpt2 gpt_bigcode gpt_neo gptj jamba kimi_linear mamba mamba2 "
+        "mpt olmoe persimmon qwen2_5_vl qwen2_vl qwen3_5 qwen3_5_moe qwen3_next qwen3_vl "
+        "rwkv stablelm xglm zamba"
+    ),
+}
+WITHOUT["flash3"] = WITHOUT["flash2"] - {"gpt_oss", "granite_swa", "granitemoe_swa"}
+
+
+def check_shifted(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """Shifted sparse attention does not fit the model, the attention or the length.
+
+    It is defined for models of the Llama family, shifts the heads of the ordinary attention, and cuts each text into
+    quarters.
+
+    Fails:
+    ```toml
+    [model]
+    path = "absolute-model"
+    shifted_attention = true
+    ```
+    Passes:
+    ```toml
+    [model]
+    path = "model"
+    shifted_attention = true
+    ```
+    """
+    if not spec.model.shifted_attention:
+        return
+    kind, here = facts.model.text_type, ("model", "shifted_attention")
+    if kind not in (None, "llama"):
+        yield error(
+            "M618",
+            f"shifted attention is for models of type `llama`, this one is `{kind}`",
+            here,
+            labels=(Label(("model", "path"), f"`{kind}`"),),
+            helps=("remove `shifted_attention`",),
+        )
+    if spec.model.attention in ("flash3", "flex"):
+        yield error(
+            "M618",
+            f"shifted attention does not go with `{spec.model.attention}`",
+            ("model", "attention"),
+            labels=(Label(here, "shifted here"),),
+            helps=('write `attention = "flash2"` or `"sdpa"`',),
+        )
+    if spec.data.max_length % 4:
+        yield error(
+            "M618",
+            f"`data.max_length` is {spec.data.max_length:,}, which does not divide into quarters",
+            ("data", "max_length"),
+            labels=(Label(here, "texts are cut into quarters here"),),
+            helps=(f"set it to {max(spec.data.max_length // 4, 1) * 4}",),
+        )
+
+
+def check_depths(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """There is no Mixture-of-Depths for this family of models.
+
+    Fails:
+    ```toml
+    [model]
+    path = "absolute-model"
+    mixture_of_depths = "convert"
+    ```
+    Passes:
+    ```toml
+    [model]
+    path = "model"
+    mixture_of_depths = "convert"
+    ```
+    """
+    kind = facts.model.model_type
+    if spec.model.mixture_of_depths == "convert" and kind is not None and kind not in WITH_DEPTHS:
+        yield error(
+            "M619",
+            f"a model of type `{kind}` cannot be converted to mixture-of-depths",
+            ("model", "mixture_of_depths"),
+            labels=(Label(("model", "path"), f"`{kind}`"),),
+            notes=("it exists for " + ", ".join(f"`{name}`" for name in sorted(WITH_DEPTHS)),),
+        )
+
+
+def check_experts(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """A loss for the router, but the model has no experts.
+
+    Fails:
+    ```toml
+    [model]
+    path = "model"
+    moe_aux_loss = 0.001
+    ```
+    Passes:
+    ```toml
+    [model]
+    path = "model"
+    ```
+    """
+    loss = spec.model.moe_aux_loss
+    if loss and facts.model.has_config and not facts.model.num_experts:
+        yield warning(
+            "M620",
+            "`model.moe_aux_loss` has no effect: the model has no experts",
+            ("model", "moe_aux_loss"),
+            labels=(Label(("model", "path"), "a dense model"),),
+            helps=("remove it",),
+        )
+
+
+def check_attention(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """The model does not exist with this attention.
+
+    Sinks, soft caps and linear biases are not in every implementation; transformers refuses to build such a model.
+
+    Fails:
+    ```toml
+    [model]
+    path = "capped-model"
+    attention = "sdpa"
+    ```
+    Passes:
+    ```toml
+    [model]
+    path = "capped-model"
+    attention = "eager"
+    ```
+    """
+    kind, chosen = facts.model.model_type, spec.model.attention
+    if kind is not None and kind in WITHOUT.get(chosen, ()):
+        yield error(
+            "M621",
+            f"a model of type `{kind}` does not work with `{chosen}` attention",
+            ("model", "attention"),
+            labels=(Label(("model", "path"), f"`{kind}`"),),
+            helps=('write `attention = "auto"` or `"eager"`',),
+        )
+
+
+RULES = (
+    Rule("M618", "shifted attention does not fit", factual=check_shifted),
+    Rule("M619", "no depths for this family", factual=check_depths),
+    Rule("M620", "no experts", factual=check_experts),
+    Rule("M621", "attention the model lacks", factual=check_attention),
+)

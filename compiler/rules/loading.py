@@ -1,0 +1,184 @@
+"""Loading the model: where it comes from, which code it needs, what its weights start as."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..diagnostics import Diagnostic, Label, Level, SpecPath, error, warning
+from ..facts import Facts
+from ..spec import Full, NoQuantization, Spec
+from .common import METHOD_TYPE
+from .rule import Rule
+
+UNLOADABLE = {
+    "InternVLChatModel": "the conversion whose name ends in `-hf`",
+    "LlavaLlamaForCausalLM": "the conversion whose name ends in `-hf`",
+}
+"""Architectures of original releases that transformers has under another name."""
+
+
+def check_hub_settings(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """A setting of the hub is given, but the model is a folder.
+
+    Fails:
+    ```toml
+    [model]
+    path = "model"
+    revision = "main"
+    ```
+    Passes:
+    ```toml
+    [model]
+    path = "model"
+    ```
+    """
+    if facts.model.state != "folder" or facts.tokenizer.state == "hub":
+        return
+    model = spec.model
+    given = {
+        "hub": model.hub != "huggingface",
+        "revision": model.revision is not None,
+        "cache_dir": model.cache_dir is not None,
+    }
+    for name in (name for name, is_given in given.items() if is_given):
+        yield warning(
+            "M608",
+            f"`model.{name}` has no effect: the model is a folder",
+            ("model", name),
+            labels=(Label(("model", "path"), "no hub id"),),
+            helps=("remove it, or name a hub id such as `org/name`",),
+        )
+
+
+def check_code(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """The model needs Python code of its own, which is not allowed to run.
+
+    Its configuration names classes that come with the weights (`auto_map`), and transformers has none for its type.
+
+    Fails:
+    ```toml
+    [model]
+    path = "coded-model"
+    ```
+    Passes:
+    ```toml
+    [model]
+    path = "coded-model"
+    trust_remote_code = true
+    ```
+    """
+    if not facts.model.has_code or spec.model.trust_remote_code:
+        return
+    from ..model_types import MODEL_TYPES
+
+    kind = facts.model.model_type
+    if kind not in MODEL_TYPES:
+        yield error(
+            "M609",
+            f"the model type `{kind}` exists only as Python code shipped with the model",
+            ("model", "path"),
+            notes=("`auto_map` of the model's config.json names that code",),
+            helps=("read that code, then write `trust_remote_code = true`",),
+        )
+
+
+def check_architecture(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """The weights are in a layout that transformers cannot load.
+
+    Some models were released with code of their own and converted later; only the conversion can be trained.
+
+    Fails:
+    ```toml
+    [model]
+    path = "unconverted-model"
+    ```
+    Passes:
+    ```toml
+    [model]
+    path = "model"
+    ```
+    """
+    for name in facts.model.architectures:
+        if name in UNLOADABLE:
+            yield error(
+                "M610",
+                f"transformers cannot load the architecture `{name}`",
+                ("model", "path"),
+                notes=("`architectures` of the model's config.json",),
+                helps=(f"use {UNLOADABLE[name]}",),
+            )
+
+
+def check_pickle(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """Pickled weights are allowed, but there is no need.
+
+    Fails:
+    ```toml
+    [model]
+    path = "model"
+    allow_pickle = true
+    ```
+    Passes:
+    ```toml
+    [model]
+    path = "model"
+    ```
+    """
+    if spec.model.allow_pickle and facts.model.known:
+        yield Diagnostic(
+            "M611",
+            Level.NOTE,
+            "`model.allow_pickle` has no effect: the weights are safetensors",
+            ("model", "allow_pickle"),
+            helps=("remove it",),
+        )
+
+
+def check_random(spec: Spec) -> Iterator[Diagnostic]:
+    """Random weights that stay as they are.
+
+    A model that starts from random weights learns nothing unless all of them are trained; adapters of an earlier
+    training and fewer bits belong to weights that mean something.
+
+    Fails:
+    ```toml
+    [model]
+    init = "random"
+    [method]
+    type = "lora"
+    ```
+    Passes:
+    ```toml
+    [model]
+    init = "random"
+    [method]
+    type = "full"
+    ```
+    """
+    if spec.model.init != "random":
+        return
+    against: list[tuple[bool, SpecPath, str]] = [
+        (not isinstance(spec.method, Full), METHOD_TYPE, "most of them stay frozen"),
+        (bool(spec.adapters.paths), ("adapters", "paths"), "made for other weights"),
+        (not isinstance(spec.quantization, NoQuantization), ("quantization", "type"), "frozen"),
+    ]
+    labels = tuple(Label(path, text) for holds, path, text in against if holds)
+    if labels:
+        yield error(
+            "M612",
+            "the model starts from random weights that are not all trained",
+            ("model", "init"),
+            labels=labels,
+            helps=(
+                'train all of them: `[method] type = "full"`, or start from `"pretrained"` ones',
+            ),
+        )
+
+
+RULES = (
+    Rule("M608", "hub setting without effect", factual=check_hub_settings),
+    Rule("M609", "needs code of its own", factual=check_code),
+    Rule("M610", "unloadable architecture", factual=check_architecture),
+    Rule("M611", "consent without need", factual=check_pickle),
+    Rule("M612", "random weights frozen", pure=check_random),
+)

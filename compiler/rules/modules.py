@@ -1,0 +1,66 @@
+"""Which modules a model has, read from the names of its tensors the way PEFT reads those of its modules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ..facts import ModelFacts
+
+BLOCK = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.(.+)$")
+HEADS = frozenset(("lm_head", "embed_out", "output"))
+"""Names of the output head, which has no tensor of its own where it is tied to the embeddings."""
+
+
+def has_module(model: ModelFacts, name: str) -> bool:
+    """Tell whether a module is called `name`, or ends in `.name`."""
+    wanted = f".{name}."
+    return _is_tied_head(model, name) or any(wanted in f".{t}" for t in model.tensors or ())
+
+
+def ends_module(model: ModelFacts, name: str) -> bool:
+    """Tell whether the name of a module ends in `name`, as PEFT asks for modules that are trained in full."""
+    wanted = f"{name}."
+    return _is_tied_head(model, name) or any(wanted in tensor for tensor in model.tensors or ())
+
+
+def has_parameter(model: ModelFacts, name: str) -> bool:
+    """Tell whether a parameter is called `name`, or ends in `.name`."""
+    wanted = f".{name}"
+    return any(f".{tensor}".endswith(wanted) for tensor in model.tensors or ())
+
+
+def num_blocks(model: ModelFacts) -> int | None:
+    """Return the number of transformer blocks."""
+    if model.num_layers is not None:
+        return model.num_layers
+    numbers = [int(number[:9]) for number, _ in _in_blocks(model)]
+    return max(numbers) + 1 if numbers else None
+
+
+def block_modules(model: ModelFacts) -> set[str]:
+    """Return the names of the modules that a block is made of, such as `mlp`."""
+    return {inner.partition(".")[0] for _, inner in _in_blocks(model) if "." in inner}
+
+
+def is_in_block(model: ModelFacts, name: str) -> bool:
+    """Tell whether a block has a module of this name, at any depth."""
+    wanted = f".{name}."
+    return any(wanted in f".{inner}" for _, inner in _in_blocks(model))
+
+
+def outer_modules(model: ModelFacts) -> set[str]:
+    """Return the names of the modules outside of the blocks, such as `embed_tokens`."""
+    outside = (tensor for tensor in model.tensors or () if not BLOCK.search(tensor))
+    names = {tensor.rsplit(".", 2)[-2] for tensor in outside if "." in tensor}
+    return names | ({"lm_head"} if model.is_tied else set())
+
+
+def _in_blocks(model: ModelFacts) -> Iterator[tuple[str, str]]:
+    for tensor in model.tensors or ():
+        if found := BLOCK.search(tensor):
+            yield found[1], found[2]
+
+
+def _is_tied_head(model: ModelFacts, name: str) -> bool:
+    return name in HEADS and model.is_tied is not False

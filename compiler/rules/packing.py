@@ -1,0 +1,193 @@
+"""Samples: packing, and what happens with those that are too long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
+from ..spec import CatalogSource, Pretraining, Sft, Spec, TextSource
+from .look import is_language_objective
+from .rule import Rule
+
+PACKING: SpecPath = ("data", "packing")
+
+
+def check_packing(spec: Spec) -> Iterator[Diagnostic]:
+    """The objective compares whole answers, which packing would join.
+
+    Samples of SFT and pretraining can share a row; preference pairs, labelled answers and prompts cannot.
+
+    Fails:
+    ```toml
+    [objective]
+    type = "dpo"
+    [data]
+    packing = "joined"
+    sources = [{ format = "preference", path = "data/pairs.jsonl" }]
+    ```
+    Passes:
+    ```toml
+    [objective]
+    type = "dpo"
+    [data]
+    packing = "off"
+    sources = [{ format = "preference", path = "data/pairs.jsonl" }]
+    ```
+    """
+    if spec.data.packing in ("joined", "isolated") and not is_language_objective(spec):
+        yield error(
+            "D730",
+            f"samples of `{spec.objective.type}` cannot be packed",
+            PACKING,
+            labels=(Label(("objective", "type"), "compares whole answers"),),
+            helps=('leave `packing` out, or use `type = "sft"` or `"pretraining"`',),
+        )
+
+
+def check_isolation(spec: Spec) -> Iterator[Diagnostic]:
+    """The attention cannot keep packed samples apart at this micro batch.
+
+    `eager`, `sdpa` and `flex` take a mask that says which token sees which. FlashAttention takes none: it tells
+    samples apart where positions start again, and transformers looks for that in a micro batch of one row only.
+    With more rows the samples of a row would see each other.
+
+    Fails:
+    ```toml
+    [model]
+    attention = "flash2"
+    [launch]
+    device = "gpu"
+    [training]
+    precision = "bf16"
+    [data]
+    packing = "isolated"
+    [batch]
+    global_size = 4
+    micro_size = 2
+    ```
+    Passes:
+    ```toml
+    [model]
+    attention = "flash2"
+    [launch]
+    device = "gpu"
+    [training]
+    precision = "bf16"
+    [data]
+    packing = "isolated"
+    [batch]
+    global_size = 4
+    micro_size = 1
+    ```
+    """
+    flash = spec.model.attention in ("flash2", "flash3")
+    micro = spec.batch.micro_size
+    if spec.data.packing == "isolated" and flash and micro is not None and micro > 1:
+        yield error(
+            "D731",
+            f"`{spec.model.attention}` keeps packed samples apart only in micro batches of one row",
+            PACKING,
+            labels=(
+                Label(("model", "attention"), "tells samples apart by their positions"),
+                Label(("batch", "micro_size"), f"{micro} rows"),
+            ),
+            helps=('set `micro_size` to 1, or use `attention = "sdpa"`',),
+        )
+
+
+def check_split(spec: Spec) -> Iterator[Diagnostic]:
+    """Only plain text can be split.
+
+    The second part of a conversation would begin in the middle of an answer.
+
+    Fails:
+    ```toml
+    [data]
+    too_long = "split"
+    ```
+    Passes:
+    ```toml
+    [objective]
+    type = "pretraining"
+    [data]
+    too_long = "split"
+    sources = [{ format = "text", path = "data/texts.jsonl" }]
+    ```
+    """
+    kinds = [source for source in spec.data.sources if not isinstance(source, CatalogSource)]
+    is_text = isinstance(spec.objective, Pretraining) and all(
+        isinstance(source, TextSource) for source in kinds
+    )
+    if spec.data.too_long == "split" and not is_text:
+        yield error(
+            "D732",
+            "only plain text can be split",
+            ("data", "too_long"),
+            labels=(Label(("objective", "type"), "learns from other data"),)
+            if not isinstance(spec.objective, Pretraining | Sft)
+            else (),
+            helps=('use `"truncate"`, `"drop"` or `"error"`',),
+        )
+
+
+def check_reserved(spec: Spec) -> Iterator[Diagnostic]:
+    """No room is left for the question.
+
+    Fails:
+    ```toml
+    [data]
+    max_length = 128
+    reserved_answer = 128
+    ```
+    Passes:
+    ```toml
+    [data]
+    max_length = 128
+    reserved_answer = 32
+    ```
+    """
+    if spec.data.reserved_answer >= spec.data.max_length:
+        yield error(
+            "D733",
+            f"{spec.data.reserved_answer:,} tokens are kept for the answer, a sample has "
+            f"{spec.data.max_length:,}",
+            ("data", "reserved_answer"),
+            labels=(Label(("data", "max_length"), "most tokens of a sample"),),
+            helps=("keep fewer, so that some of the question is left",),
+        )
+
+
+def check_grouping(spec: Spec) -> Iterator[Diagnostic]:
+    """Packed samples are all of the same length.
+
+    Grouping them by length changes nothing but the order, which becomes less random.
+
+    Fails:
+    ```toml
+    [data]
+    packing = "joined"
+    group_by_length = true
+    ```
+    Passes:
+    ```toml
+    [data]
+    group_by_length = true
+    ```
+    """
+    is_packed = spec.data.packing in ("joined", "isolated")
+    if spec.data.group_by_length and is_packed:
+        yield warning(
+            "D734",
+            "packed samples are all of the same length, grouping them by it has no effect",
+            ("data", "group_by_length"),
+            labels=(Label(PACKING, "samples are filled up"),),
+        )
+
+
+RULES = (
+    Rule("D730", "packing of whole answers", pure=check_packing),
+    Rule("D731", "packed samples see each other", pure=check_isolation),
+    Rule("D732", "conversation split", pure=check_split),
+    Rule("D733", "no room for the question", pure=check_reserved),
+    Rule("D734", "packed samples grouped", pure=check_grouping),
+)

@@ -1,0 +1,191 @@
+"""Arithmetic, and memory saved in the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
+from ..spec import NoQuantization, Spec
+from .look import is_language_objective
+from .rule import Rule
+
+PRECISION: SpecPath = ("training", "precision")
+DEVICE: SpecPath = ("launch", "device")
+
+
+def check_fp8(spec: Spec) -> Iterator[Diagnostic]:
+    """fp8 does not go with the rest.
+
+    Products in 8 bit need weights that are not quantized otherwise, and a loss that was tried with them:
+    pretraining and SFT. Elsewhere trainers ignore the setting.
+
+    Fails:
+    ```toml
+    [training]
+    precision = "fp8"
+    [launch]
+    device = "gpu"
+    [objective]
+    type = "dpo"
+    [data]
+    sources = [{ format = "preference", path = "data/pairs.jsonl" }]
+    ```
+    Passes:
+    ```toml
+    [training]
+    precision = "fp8"
+    [launch]
+    device = "gpu"
+    ```
+    """
+    if spec.training.precision != "fp8":
+        return
+    if not isinstance(spec.quantization, NoQuantization):
+        place = ("quantization", "type")
+        yield _fp8("fp8 does not go with quantized weights", place, "quantized here")
+    if not is_language_objective(spec):
+        yield _fp8(
+            f"fp8 does not go with `{spec.objective.type}`, only with pretraining and SFT",
+            ("objective", "type"),
+            "the objective",
+        )
+
+
+def _fp8(message: str, path: SpecPath, label: str) -> Diagnostic:
+    helps = ('write `precision = "bf16"`',)
+    return error("R840", message, PRECISION, labels=(Label(path, label),), helps=helps)
+
+
+def check_backend(spec: Spec) -> Iterator[Diagnostic]:
+    """A library for fp8 is named, but nothing is computed in fp8.
+
+    Fails:
+    ```toml
+    [training]
+    fp8_backend = "torchao"
+    ```
+    Passes:
+    ```toml
+    [training]
+    fp8_backend = "auto"
+    ```
+    """
+    if spec.training.fp8_backend != "auto" and spec.training.precision != "fp8":
+        yield warning(
+            "R841",
+            "`fp8_backend` has no effect: nothing is computed in fp8",
+            ("training", "fp8_backend"),
+            labels=(Label(PRECISION, "the precision"),),
+            helps=('write `precision = "fp8"`, or leave `fp8_backend` out',),
+        )
+
+
+def check_pure(spec: Spec) -> Iterator[Diagnostic]:
+    """Weights in bf16 alone need ZeRO.
+
+    DeepSpeed keeps a copy of the weights in fp32 beside those in bf16. It leaves the copy out where ZeRO manages
+    the weights' update, from stage 1 on; without it, `pure-bf16` would save nothing.
+
+    Fails:
+    ```toml
+    [training]
+    precision = "pure-bf16"
+    [deepspeed]
+    zero_stage = 0
+    [launch]
+    device = "gpu"
+    ```
+    Passes:
+    ```toml
+    [training]
+    precision = "pure-bf16"
+    [deepspeed]
+    zero_stage = 2
+    [launch]
+    device = "gpu"
+    ```
+    """
+    uses_deepspeed = spec.megatron is None and spec.hyper_parallel is None
+    is_pure = spec.training.precision == "pure-bf16"
+    if is_pure and spec.deepspeed.zero_stage == 0 and uses_deepspeed:
+        yield error(
+            "R842",
+            "`pure-bf16` needs a ZeRO stage above 0: DeepSpeed keeps fp32 copies otherwise",
+            PRECISION,
+            labels=(Label(("deepspeed", "zero_stage"), "nothing is managed by ZeRO"),),
+            helps=("set `zero_stage` to 1, 2 or 3",),
+        )
+
+
+def check_gpu_settings(spec: Spec) -> Iterator[Diagnostic]:
+    """A setting about GPUs has no effect on a CPU.
+
+    Fails:
+    ```toml
+    [training]
+    tf32 = true
+    [launch]
+    device = "cpu"
+    ```
+    Passes:
+    ```toml
+    [training]
+    tf32 = true
+    [launch]
+    device = "gpu"
+    ```
+    """
+    if spec.launch.device != "cpu":
+        return
+    training = spec.training
+    given = {
+        "tf32": bool(training.tf32),
+        "offload_activations": training.offload_activations,
+        "empty_cache_steps": training.empty_cache_steps is not None,
+    }
+    for name, is_given in given.items():
+        if is_given:
+            yield warning(
+                "R843",
+                f"`{name}` has no effect on a CPU",
+                ("training", name),
+                labels=(Label(DEVICE, "computed here"),),
+            )
+
+
+def check_recomputed(spec: Spec) -> Iterator[Diagnostic]:
+    """A setting of gradient checkpointing is given, but nothing is recomputed.
+
+    Fails:
+    ```toml
+    [training]
+    gradient_checkpointing = false
+    checkpointing_reentrant = true
+    ```
+    Passes:
+    ```toml
+    [training]
+    gradient_checkpointing = true
+    checkpointing_reentrant = true
+    ```
+    """
+    training = spec.training
+    if training.gradient_checkpointing:
+        return
+    for name in ("checkpointing_reentrant", "offload_activations"):
+        if getattr(training, name):
+            yield warning(
+                "R844",
+                f"`{name}` has no effect: nothing is recomputed",
+                ("training", name),
+                labels=(Label(("training", "gradient_checkpointing"), "switched off"),),
+            )
+
+
+RULES = (
+    Rule("R840", "fp8 with something else", pure=check_fp8),
+    Rule("R841", "backend without fp8", pure=check_backend),
+    Rule("R842", "bf16 alone without ZeRO", pure=check_pure),
+    Rule("R843", "setting of another device", pure=check_gpu_settings),
+    Rule("R844", "nothing recomputed", pure=check_recomputed),
+)

@@ -1,0 +1,209 @@
+"""Quantized frozen weights: what can be trained beside them, and where they can live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..diagnostics import Diagnostic, SpecPath, error
+from ..facts import Facts
+from ..spec import (
+    CordaInit,
+    LoftqInit,
+    Lora,
+    OloraInit,
+    PissaInit,
+    Spec,
+)
+from .common import METHOD_TYPE, WHOLE, quantized_base
+from .rule import Rule
+
+
+def check_method(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """Quantized weights are to be trained themselves.
+
+    They are whole numbers with scales, which no gradient can move; only adapters beside them learn.
+
+    Fails:
+    ```toml
+    [quantization]
+    type = "bitsandbytes"
+    [method]
+    type = "full"
+    ```
+    Passes:
+    ```toml
+    [quantization]
+    type = "bitsandbytes"
+    [method]
+    type = "lora"
+    ```
+    """
+    base = quantized_base(spec, facts)
+    if base is None or not isinstance(spec.method, WHOLE):
+        return
+    what = {"full": "full training", "freeze": "training of blocks"}
+    named = what.get(spec.method.type, f"`{spec.method.type}`")
+    yield error(
+        "Q601",
+        f"{named} cannot update quantized weights",
+        METHOD_TYPE,
+        label=f"{named} here",
+        labels=(base.label,),
+        helps=('train adapters: `type = "lora"`',)
+        if not base.on_the_fly
+        else ('train adapters: `type = "lora"`', "or remove `[quantization]`"),
+    )
+
+
+def check_resize(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """The embeddings of a quantized model are to grow.
+
+    Fails:
+    ```toml
+    [quantization]
+    type = "bitsandbytes"
+    [tokenizer]
+    add_special_tokens = ["<step>"]
+    resize = true
+    ```
+    Passes:
+    ```toml
+    [quantization]
+    type = "bitsandbytes"
+    [tokenizer]
+    resize = false
+    ```
+    """
+    base = quantized_base(spec, facts)
+    if base is not None and spec.tokenizer.resize:
+        yield error(
+            "Q602",
+            "the embeddings of a quantized model cannot grow",
+            ("tokenizer", "resize"),
+            label="grown here",
+            labels=(base.label,),
+            helps=("grow them once without quantization, save that model, and start from it",),
+        )
+
+
+def check_merge(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """Adapters are to be merged into quantized weights.
+
+    The merged weights would be rounded again, and what the adapters learned is lost in the rounding. One adapter can
+    be continued, because it is not merged.
+
+    Fails:
+    ```toml
+    [quantization]
+    type = "bitsandbytes"
+    [adapters]
+    paths = ["adapter"]
+    then = "new"
+    ```
+    Passes:
+    ```toml
+    [quantization]
+    type = "bitsandbytes"
+    [adapters]
+    paths = ["adapter"]
+    ```
+    """
+    base, adapters = quantized_base(spec, facts), spec.adapters
+    if base is None or not adapters.paths:
+        return
+    path: SpecPath = ("adapters", "then" if adapters.then == "new" else "paths")
+    if adapters.then == "new" or len(adapters.paths) > 1:
+        yield error(
+            "Q603",
+            "adapters cannot be merged into quantized weights",
+            path,
+            label="merged here",
+            labels=(base.label,),
+            helps=(
+                "merge them first with `tunec export`, and start from the result",
+                "or continue a single one",
+            ),
+        )
+
+
+def check_init(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """The adapters start from a decomposition that quantized weights do not have.
+
+    PiSSA, CorDA and LoftQ change the frozen weights before training; OLoRA does too, and can read only those of
+    bitsandbytes back.
+
+    Fails:
+    ```toml
+    [quantization]
+    type = "bitsandbytes"
+    [method]
+    type = "lora"
+    init = { type = "pissa" }
+    ```
+    Passes:
+    ```toml
+    [quantization]
+    type = "bitsandbytes"
+    [method]
+    type = "lora"
+    init = { type = "gaussian" }
+    ```
+    """
+    base, method = quantized_base(spec, facts), spec.method
+    if base is None or not isinstance(method, Lora):
+        return
+    never = isinstance(method.init, PissaInit | CordaInit | LoftqInit)
+    if never or (isinstance(method.init, OloraInit) and base.name != "bitsandbytes"):
+        own = "; it quantizes the weights itself" if isinstance(method.init, LoftqInit) else ""
+        yield error(
+            "Q604",
+            f"`{method.init.type}` cannot start from quantized weights{own}",
+            ("method", "init", "type"),
+            label="decomposes the weights",
+            labels=(base.label,),
+            helps=('write `init = { type = "default" }`, or train without quantization',),
+        )
+
+
+def check_dora(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """DoRA on weights that it cannot read.
+
+    It needs the norm of the whole weight at each step, which PEFT can compute for bitsandbytes and HQQ only.
+
+    Fails:
+    ```toml
+    [quantization]
+    type = "quanto"
+    [method]
+    type = "lora"
+    dora = true
+    ```
+    Passes:
+    ```toml
+    [quantization]
+    type = "bitsandbytes"
+    [method]
+    type = "lora"
+    dora = true
+    ```
+    """
+    base = quantized_base(spec, facts)
+    if base is None or base.name in ("bitsandbytes", "hqq"):
+        return
+    if isinstance(spec.method, Lora) and spec.method.dora:
+        yield error(
+            "Q605",
+            f"weight decomposition (DoRA) does not work on weights quantized by `{base.name}`",
+            ("method", "dora"),
+            labels=(base.label,),
+            helps=('remove `dora`, or quantize with `type = "bitsandbytes"`',),
+        )
+
+
+RULES = (
+    Rule("Q601", "training quantized weights", factual=check_method),
+    Rule("Q602", "growing quantized embeddings", factual=check_resize),
+    Rule("Q603", "merging into quantized weights", factual=check_merge),
+    Rule("Q604", "decomposing quantized weights", factual=check_init),
+    Rule("Q605", "magnitudes of quantized weights", factual=check_dora),
+)

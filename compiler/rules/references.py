@@ -1,0 +1,230 @@
+"""What the policy is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
+from ..facts import Facts
+from ..spec import (
+    Asft,
+    CordaInit,
+    Dpo,
+    Freeze,
+    Full,
+    Grpo,
+    Kto,
+    Lisa,
+    LoftqInit,
+    Lora,
+    OloraInit,
+    PissaInit,
+    Ppo,
+    PrecomputedReference,
+    Reference,
+    Sft,
+    Spec,
+    StartReference,
+)
+from .look import note
+from .rule import Rule
+
+GIB = 2**30
+
+
+def reference_of(spec: Spec) -> tuple[SpecPath, Reference] | None:
+    """Return the reference in use with its place, or None."""
+    objective = spec.objective
+    if isinstance(objective, Grpo) and objective.beta == 0:
+        return None
+    if isinstance(objective, Dpo | Kto | Ppo | Grpo):
+        return ("objective", "reference"), objective.reference
+    if isinstance(objective, Sft) and isinstance(objective.loss, Asft):
+        return ("objective", "loss", "reference"), objective.loss.reference
+    return None
+
+
+def check_init(spec: Spec) -> Iterator[Diagnostic]:
+    """The start cannot be the reference: the adapter's initialisation changes the base weights.
+
+    With an adapter the reference is the model with the adapter switched off. PiSSA, OLoRA, CorDA and LoftQ take a
+    part of the weights into the adapter, so what is left without it is not the model the run started from.
+
+    Fails:
+    ```toml
+    [method]
+    init = { type = "pissa" }
+    [objective]
+    type = "dpo"
+    [data]
+    sources = [{ format = "preference", path = "data/pairs.jsonl" }]
+    ```
+    Passes:
+    ```toml
+    [method]
+    init = { type = "pissa" }
+    [objective]
+    type = "dpo"
+    reference = { type = "precomputed" }
+    [data]
+    sources = [{ format = "preference", path = "data/pairs.jsonl" }]
+    ```
+    """
+    found = reference_of(spec)
+    if (
+        found is None
+        or not isinstance(found[1], StartReference)
+        or not isinstance(spec.method, Lora)
+    ):
+        return
+    init = spec.method.init
+    if isinstance(init, PissaInit | OloraInit | CordaInit | LoftqInit):
+        yield error(
+            "O120",
+            f"`{init.type}` changes the base weights, so the model without its adapter is no reference",
+            ("method", "init"),
+            label="moves a part of the weights into the adapter",
+            labels=(Label(("objective", "type"), "compares with the start"),),
+            helps=("use another `init`, or a reference of `precomputed` or `model`",),
+        )
+
+
+def check_precomputed(spec: Spec) -> Iterator[Diagnostic]:
+    """Log-probabilities of answers that do not exist yet cannot be computed beforehand.
+
+    PPO and GRPO make their answers while they train; the anchor of ASFT is the whole distribution of each token,
+    which is too much to keep.
+
+    Fails:
+    ```toml
+    [objective]
+    type = "ppo"
+    reward = { type = "function", path = "rewards.py" }
+    reference = { type = "precomputed" }
+    [data]
+    sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
+    ```
+    Passes:
+    ```toml
+    [objective]
+    type = "ppo"
+    reward = { type = "function", path = "rewards.py" }
+    reference = { type = "start" }
+    [data]
+    sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
+    ```
+    """
+    found = reference_of(spec)
+    if found is None or not isinstance(found[1], PrecomputedReference):
+        return
+    path, _ = found
+    if isinstance(spec.objective, Ppo | Grpo):
+        yield error(
+            "O121",
+            f"answers of `{spec.objective.type}` are made while it trains, nothing can be computed beforehand",
+            (*path, "type"),
+            labels=(Label(("objective", "type"), "generates its answers"),),
+            helps=('use `type = "start"` or `type = "model"`',),
+        )
+    elif isinstance(spec.objective, Sft):
+        yield error(
+            "O121",
+            "`asft` compares whole distributions, which are too large to be kept",
+            (*path, "type"),
+            helps=('use `type = "start"` or `type = "model"`',),
+        )
+
+
+def check_second_copy(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """Full training with the start as reference keeps a second copy of the model.
+
+    Where the model's own weights are trained, the start is gone after the first step, so it is kept beside them.
+
+    Fails:
+    ```toml
+    [method]
+    type = "full"
+    [objective]
+    type = "dpo"
+    [data]
+    sources = [{ format = "preference", path = "data/pairs.jsonl" }]
+    ```
+    Passes:
+    ```toml
+    [method]
+    type = "full"
+    [objective]
+    type = "dpo"
+    reference = { type = "precomputed" }
+    [data]
+    sources = [{ format = "preference", path = "data/pairs.jsonl" }]
+    ```
+    """
+    found = reference_of(spec)
+    if found is None or not isinstance(found[1], StartReference):
+        return
+    if not isinstance(spec.method, Full | Freeze | Lisa):
+        return
+    count = facts.model.parameter_count()
+    width = 4 if spec.training.precision == "fp32" else 2
+    size = f", about {count * width / GIB:.1f} GiB" if count is not None else ""
+    yield note(
+        "O122",
+        f"a second copy of the model is kept as reference{size}",
+        ("objective", "type"),
+        labels=(Label(("method", "type"), "changes the model itself"),),
+        helps=(
+            ("an adapter needs no second copy",)
+            if isinstance(spec.objective, Ppo | Grpo | Sft)
+            else ('`reference = { type = "precomputed" }` needs none, nor does an adapter',)
+        ),
+    )
+
+
+def check_unused(spec: Spec) -> Iterator[Diagnostic]:
+    """A reference is given that GRPO has no use for.
+
+    Without a weight of the KL divergence nothing is compared with the reference, and none is loaded.
+
+    Fails:
+    ```toml
+    [objective]
+    type = "grpo"
+    group_size = 4
+    rewards = [{ type = "function", path = "rewards.py" }]
+    reference = { type = "model", path = "model" }
+    [data]
+    sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
+    ```
+    Passes:
+    ```toml
+    [objective]
+    type = "grpo"
+    group_size = 4
+    beta = 0.04
+    rewards = [{ type = "function", path = "rewards.py" }]
+    reference = { type = "model", path = "model" }
+    [data]
+    sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
+    ```
+    """
+    objective = spec.objective
+    if not isinstance(objective, Grpo) or isinstance(objective.reference, StartReference):
+        return
+    if objective.beta == 0:
+        yield warning(
+            "O123",
+            "the reference has no effect: the KL divergence has a weight of 0",
+            ("objective", "reference"),
+            helps=(
+                "give the divergence a weight, such as `beta = 0.04`, or leave `reference` out",
+            ),
+        )
+
+
+RULES = (
+    Rule("O120", "start changed by initialisation", pure=check_init),
+    Rule("O121", "reference of answers to come", pure=check_precomputed),
+    Rule("O122", "second copy of the model", factual=check_second_copy),
+    Rule("O123", "reference without weight", pure=check_unused),
+)

@@ -1,0 +1,196 @@
+"""Where rewards come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..diagnostics import Diagnostic, Label, SpecPath, error
+from ..facts import Facts
+from ..facts.named import function_rewards
+from ..names import nearest
+from ..spec import AdapterReward, ApiReward, Freeze, Full, Grpo, Lisa, Ppo, Prefix, Prompt, Spec
+from .look import listed
+from .rule import Rule
+
+OTHER_METHODS = (Full, Freeze, Lisa, Prefix, Prompt)
+"""Methods that put no adapter into the model, or none that can be exchanged for a reward's."""
+
+
+def rewards_of(spec: Spec) -> Iterator[tuple[SpecPath, object]]:
+    """Yield every reward with its place."""
+    if isinstance(spec.objective, Ppo):
+        yield ("objective", "reward"), spec.objective.reward
+    elif isinstance(spec.objective, Grpo):
+        for index, reward in enumerate(spec.objective.rewards):
+            yield ("objective", "rewards", index), reward
+
+
+def check_adapter(spec: Spec) -> Iterator[Diagnostic]:
+    """The reward is an adapter on the policy's model, but the policy is trained without one.
+
+    The model is loaded once and works with either adapter. Where its own weights are trained, the reward adapter
+    would sit on other weights than it was trained on; Unsloth cannot exchange adapters at all.
+
+    Fails:
+    ```toml
+    [method]
+    type = "full"
+    [objective]
+    type = "ppo"
+    reward = { type = "adapter", path = "team/reward" }
+    [data]
+    sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
+    ```
+    Passes:
+    ```toml
+    [method]
+    type = "lora"
+    [objective]
+    type = "ppo"
+    reward = { type = "adapter", path = "team/reward" }
+    [data]
+    sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
+    ```
+    """
+    objective = spec.objective
+    if not isinstance(objective, Ppo) or not isinstance(objective.reward, AdapterReward):
+        return
+    place = ("objective", "reward", "type")
+    if isinstance(spec.method, OTHER_METHODS):
+        yield error(
+            "O110",
+            f"a reward adapter needs a policy that is an adapter, `{spec.method.type}` is none",
+            place,
+            labels=(Label(("method", "type"), "no adapter"),),
+            helps=('train with `type = "lora"`, or give a reward `model`',),
+        )
+    if spec.kernels.unsloth:
+        yield error(
+            "O110",
+            "a reward adapter does not go with Unsloth, which cannot exchange adapters",
+            place,
+            labels=(Label(("kernels", "unsloth"), "switched on here"),),
+            helps=("leave `unsloth` out, or give a reward `model`",),
+        )
+
+
+def check_url(spec: Spec) -> Iterator[Diagnostic]:
+    """The address of a reward server is none that can be asked.
+
+    Fails:
+    ```toml
+    [objective]
+    type = "ppo"
+    reward = { type = "api", url = "localhost:8000/score" }
+    [data]
+    sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
+    ```
+    Passes:
+    ```toml
+    [objective]
+    type = "ppo"
+    reward = { type = "api", url = "http://localhost:8000/score" }
+    [data]
+    sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
+    ```
+    """
+    for path, reward in rewards_of(spec):
+        if isinstance(reward, ApiReward) and not _is_address(reward.url):
+            yield error(
+                "O111",
+                "`url` is no address that starts with `http://` or `https://`",
+                (*path, "url"),
+                helps=("write the whole address, such as `http://localhost:8000/score`",),
+            )
+
+
+def _is_address(url: str) -> bool:
+    scheme, separator, rest = url.partition("://")
+    host = rest.partition("/")[0]
+    return (
+        scheme in ("http", "https")
+        and bool(separator and host)
+        and not any(character.isspace() for character in url)
+    )
+
+
+def check_function(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """A reward function cannot be found.
+
+    The file is parsed and never run here. It must define the function at its top.
+
+    Fails:
+    ```toml
+    [objective]
+    type = "ppo"
+    reward = { type = "function", path = "rewards.py", name = "rewards" }
+    [data]
+    sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
+    ```
+    Passes:
+    ```toml
+    [objective]
+    type = "ppo"
+    reward = { type = "function", path = "rewards.py", name = "reward" }
+    [data]
+    sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
+    ```
+    """
+    for path, reward in function_rewards(spec).items():
+        fact = facts.functions.get(path)
+        if fact is None:
+            continue
+        texts = {
+            "missing": f"there is no file `{reward.path}`",
+            "unreadable": f"`{reward.path}` cannot be read: {fact.problem}",
+            "not-python": f"`{reward.path}` is no Python: {fact.problem}",
+        }
+        if fact.state in texts:
+            yield error("O112", texts[fact.state], (*path, "path"))
+        elif reward.name not in fact.names:
+            near = nearest(reward.name, fact.names)
+            yield error(
+                "O112",
+                f"`{reward.path}` defines no `{reward.name}`",
+                (*path, "name"),
+                notes=(f"it defines {listed(fact.names[:20]) or 'nothing'}",),
+                helps=(f"a similar name is `{near}`",) if near is not None else (),
+            )
+
+
+def check_rewards(spec: Spec) -> Iterator[Diagnostic]:
+    """There is no reward to learn from.
+
+    Fails:
+    ```toml
+    [objective]
+    type = "grpo"
+    group_size = 4
+    rewards = []
+    [data]
+    sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
+    ```
+    Passes:
+    ```toml
+    [objective]
+    type = "grpo"
+    group_size = 4
+    rewards = [{ type = "function", path = "rewards.py" }]
+    [data]
+    sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
+    ```
+    """
+    if isinstance(spec.objective, Grpo) and not spec.objective.rewards:
+        yield error(
+            "O113",
+            "`objective.rewards` is empty: there is nothing to learn from",
+            ("objective", "rewards"),
+        )
+
+
+RULES = (
+    Rule("O110", "reward adapter without an adapter", pure=check_adapter),
+    Rule("O111", "no address", pure=check_url),
+    Rule("O112", "reward function missing", factual=check_function),
+    Rule("O113", "no reward", pure=check_rewards),
+)

@@ -1,0 +1,125 @@
+"""Secrets: never in a spec, and never in a message about one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ..diagnostics import Diagnostic, SpecPath, error
+from ..spec import Spec
+from .rule import Rule
+from .walk import leaves
+
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("a Hugging Face token", re.compile(r"\bhf_[A-Za-z0-9]{16,}")),
+    ("a GitHub token", re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,})")),
+    ("a GitLab token", re.compile(r"\bglpat-[\w-]{16,}")),
+    ("an API key", re.compile(r"\b(?:sk|rk)-[A-Za-z0-9_-]{16,}")),
+    ("an AWS key", re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
+    ("a Google key", re.compile(r"\bAIza[\w-]{30,}")),
+    ("a Slack token", re.compile(r"\bxox[abprs]-[\w-]{10,}")),
+    ("a JSON web token", re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.")),
+    ("a private key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY")),
+    ("a password in an address", re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s/:@]*:[^\s/@]+@")),
+)
+HEX_KEY = re.compile(r"[0-9a-f]{40}")
+COMMITS = frozenset({"revision"})
+"""Settings that hold a commit, which looks like a key of Weights & Biases."""
+WHERE = "write the name of an environment variable in a key that ends in `_env`; a secret never stands in a spec"
+
+
+def check_names(spec: Spec) -> Iterator[Diagnostic]:
+    """A secret stands where the name of an environment variable belongs.
+
+    A spec is committed, copied into the run folder and shown in logs, so it never holds a secret: it names the
+    environment variable that does.
+
+    Fails:
+    ```toml
+    [model]
+    token_env = "my-token"
+    ```
+    Passes:
+    ```toml
+    [model]
+    token_env = "HF_TOKEN"
+    ```
+    """
+    for path, value in leaves(spec):
+        if not _is_env(path) or not isinstance(value, str):
+            continue
+        if not ENV_NAME.fullmatch(value) or value.startswith(("hf_", "sk_", "ghp_")):
+            name = str(path[-1])
+            yield error(
+                "S501",
+                f"`{_words(path)}` is not the name of an environment variable",
+                path,
+                helps=(
+                    f'write the name of the variable, such as `{name} = "{_example(name)}"`; '
+                    "a secret never stands in a spec",
+                ),
+            )
+
+
+def _is_env(path: SpecPath) -> bool:
+    return isinstance(path[-1], str) and path[-1].endswith("_env")
+
+
+def _example(name: str) -> str:
+    return "HF_TOKEN" if name == "token_env" else f"MY_{name.removesuffix('_env').upper()}"
+
+
+def check_values(spec: Spec) -> Iterator[Diagnostic]:
+    """A text looks like a token, a key or a password.
+
+    A spec is committed, copied into the run folder and shown in logs. The message does not repeat the text; if it
+    was committed, take it back where it was made.
+
+    Fails:
+    ```toml
+    [inference]
+    type = "vllm"
+    options = { api_key = "sk-0123456789abcdef0123" }
+    ```
+    Passes:
+    ```toml
+    [inference]
+    type = "vllm"
+    options = { seed = 1 }
+    ```
+    """
+    for path, value in leaves(spec):
+        kind = _kind_of_secret(value, path) if isinstance(value, str) and len(value) > 15 else None
+        if kind is not None and not _is_env(path):
+            yield error(
+                "S503",
+                f"`{_words(path)}` holds what looks like {kind}",
+                path,
+                on_key=True,
+                helps=(WHERE,),
+            )
+
+
+def _kind_of_secret(text: str, path: SpecPath) -> str | None:
+    # Long texts, such as prompts, are looked at in their beginning.
+    text = text[:4096]
+    for kind, pattern in KINDS:
+        if pattern.search(text):
+            return kind
+    if path[-1] not in COMMITS and HEX_KEY.fullmatch(text):
+        return "a key of 40 hexadecimal digits"
+    return None
+
+
+def _words(path: SpecPath) -> str:
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+RULES = (
+    Rule("S501", "secret in the spec", pure=check_names),
+    Rule("S503", "looks like a secret", pure=check_values),
+)

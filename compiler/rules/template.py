@@ -1,0 +1,139 @@
+"""Chat templates: names of the library, thoughts, and marks that are no tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ..chat_templates import CHAT_TEMPLATES, REASONING
+from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
+from ..facts import Facts
+from ..spec import FileTemplate, NamedTemplate, Spec
+from .common import similar
+from .rule import Rule
+
+MARK = re.compile(r"<\|[A-Za-z0-9_]{1,60}\|>")
+
+
+def check_name(spec: Spec) -> Iterator[Diagnostic]:
+    """The library has no template of this name.
+
+    Fails:
+    ```toml
+    [template]
+    type = "named"
+    name = "quen3"
+    ```
+    Passes:
+    ```toml
+    [template]
+    type = "named"
+    name = "qwen3"
+    ```
+    """
+    template = spec.template
+    if isinstance(template, NamedTemplate) and template.name not in CHAT_TEMPLATES:
+        near = similar(template.name.lower(), CHAT_TEMPLATES)
+        yield error(
+            "M630",
+            f"there is no template `{template.name}`",
+            ("template", "name"),
+            helps=(
+                "they are called after families of models, such as `llama3`, `qwen3` or `gemma3`",
+            )
+            if near is None
+            else (f"a similar name is `{near}`",),
+        )
+
+
+def check_thinking(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """A setting about thoughts, with a template that knows none.
+
+    Fails:
+    ```toml
+    [template]
+    type = "named"
+    name = "llama3"
+    thinking = "off"
+    ```
+    Passes:
+    ```toml
+    [template]
+    type = "named"
+    name = "qwen3"
+    thinking = "off"
+    ```
+    """
+    template = spec.template
+    if isinstance(template, NamedTemplate):
+        thinks = template.name in REASONING or template.name not in CHAT_TEMPLATES
+    else:
+        text = facts.chat_template
+        thinks = text is None or "think" in text or "reasoning" in text
+    if thinks:
+        return
+    given: dict[str, bool] = {
+        "thinking": template.thinking != "own",
+        "keep_thoughts": template.keep_thoughts,
+    }
+    for name in (name for name, is_given in given.items() if is_given):
+        yield warning(
+            "M631",
+            f"`template.{name}` has no effect: the template knows no thoughts",
+            ("template", name),
+            labels=(_template_label(spec),),
+            helps=("remove it, or use the template of a model that thinks",),
+        )
+
+
+def check_marks(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """The template writes a mark that is no token of the model.
+
+    It is then cut into ordinary pieces: longer, never seen in pretraining, and easy to forge in a user's text.
+
+    Fails:
+    ```toml
+    [template]
+    type = "file"
+    path = "marks.jinja"
+    ```
+    Passes:
+    ```toml
+    [template]
+    type = "file"
+    path = "model/chat_template.jinja"
+    ```
+    """
+    text, vocabulary = facts.template_text, facts.vocabulary
+    if not isinstance(spec.template, FileTemplate) or text is None or vocabulary is None:
+        return
+    tokens = spec.tokenizer
+    added = {*tokens.add_tokens, *tokens.add_special_tokens, *tokens.described_tokens}
+    unknown = [mark for mark in dict.fromkeys(MARK.findall(text)) if mark not in vocabulary]
+    for mark in [mark for mark in unknown if mark not in added][:5]:
+        yield warning(
+            "M632",
+            f"the template writes `{mark}`, which is no token of the tokenizer",
+            ("template", "path"),
+            helps=(
+                "use the template that belongs to the model, or add the token: "
+                f'`[tokenizer] add_special_tokens = ["{mark}"]`',
+            ),
+        )
+
+
+def _template_label(spec: Spec) -> Label:
+    template = spec.template
+    place: SpecPath = ("template", "type")
+    if isinstance(template, NamedTemplate):
+        return Label(("template", "name"), f"`{template.name}`")
+    if isinstance(template, FileTemplate):
+        return Label(("template", "path"), "this template")
+    return Label(place, "the tokenizer's own")
+
+
+RULES = (
+    Rule("M630", "no such template", pure=check_name),
+    Rule("M631", "no thoughts in the template", factual=check_thinking),
+    Rule("M632", "mark is no token", factual=check_marks),
+)

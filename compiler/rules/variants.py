@@ -1,0 +1,321 @@
+"""Variants of adapters: settings that exclude each other, sizes that must divide, schedules of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..diagnostics import Diagnostic, Label, error, warning
+from ..facts import Facts
+from ..spec import AdaLora, Boft, Lora, Oft, PissaInit, Prefix, Spec
+from .common import METHOD_TYPE
+from .method import matching
+from .rule import Rule
+
+EMBEDDINGS = ("embed", "wte", "embd")
+
+
+def check_budget(spec: Spec) -> Iterator[Diagnostic]:
+    """AdaLoRA has no steps left in which ranks can move.
+
+    It starts with more ranks than wanted and takes some away, after the warm-up and before the final steps.
+
+    Fails:
+    ```toml
+    [method]
+    type = "adalora"
+    warmup_steps = 3
+    final_steps = 2
+    [training]
+    steps = 4
+    ```
+    Passes:
+    ```toml
+    [method]
+    type = "adalora"
+    warmup_steps = 1
+    final_steps = 1
+    [training]
+    steps = 4
+    ```
+    """
+    method, steps = spec.method, spec.training.steps
+    if not isinstance(method, AdaLora):
+        return
+    if steps is not None and method.warmup_steps >= steps - method.final_steps:
+        yield error(
+            "A822",
+            f"no step is left to move ranks: {method.warmup_steps:,} + {method.final_steps:,} of {steps:,}",
+            ("method", "warmup_steps"),
+            label="before",
+            labels=(
+                Label(("method", "final_steps"), "after"),
+                Label(("training", "steps"), "in all"),
+            ),
+            helps=("make them fewer, or train longer",),
+        )
+    if method.initial_rank <= method.rank:
+        yield warning(
+            "A822",
+            f"no rank can be taken away: {method.initial_rank} at the start, {method.rank} at the end",
+            ("method", "initial_rank"),
+            labels=(Label(("method", "rank"), "at the end"),),
+            helps=(
+                f"start with more, such as `initial_rank = {min(method.rank, 2**16) * 3 // 2}`",
+            ),
+        )
+
+
+def check_blocks(spec: Spec) -> Iterator[Diagnostic]:
+    """The blocks of OFT are given by size and by number.
+
+    Fails:
+    ```toml
+    [method]
+    type = "oft"
+    block_size = 8
+    num_blocks = 4
+    ```
+    Passes:
+    ```toml
+    [method]
+    type = "oft"
+    block_size = 8
+    ```
+    """
+    method = spec.method
+    if isinstance(method, Oft) and method.block_size is not None and method.num_blocks is not None:
+        yield error(
+            "A823",
+            "the blocks are given twice",
+            ("method", "num_blocks"),
+            label="by their number",
+            labels=(Label(("method", "block_size"), "and by their size"),),
+            helps=("keep one of the two",),
+        )
+
+
+def check_division(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """The blocks do not divide a layer.
+
+    BOFT refuses such a layer; OFT takes another size without a word that the spec knows of.
+
+    Fails:
+    ```toml
+    [method]
+    type = "oft"
+    block_size = 24
+    ```
+    Passes:
+    ```toml
+    [method]
+    type = "oft"
+    block_size = 16
+    ```
+    """
+    method = spec.method
+    if isinstance(method, Oft):
+        name = "num_blocks" if method.block_size is None else "block_size"
+        size = method.num_blocks if method.block_size is None else method.block_size
+    elif isinstance(method, Boft):
+        name, size = "block_size", method.block_size * 2 ** min(max(method.factors - 1, 0), 64)
+    else:
+        return
+    if size is None or size < 1 or facts.model.model_type == "gpt2":  # its weights lie transposed
+        return
+    modules = facts.model.linear_modules()
+    chosen = modules if method.targets == "all-linear" else _chosen(spec, facts)
+    for module in chosen:
+        if width := modules[module].shape[1] % size and modules[module].shape[1]:
+            butterfly = f" with {method.factors} factors" if isinstance(method, Boft) else ""
+            yield error(
+                "A824",
+                f"`method.{name}`{butterfly} does not divide the {width:,} inputs of `{module}`",
+                ("method", name),
+                label=f"{width:,} / {size:,} is no whole number",
+                helps=("use a power of two that divides every layer",),
+            )
+            return
+
+
+def check_rates(spec: Spec) -> Iterator[Diagnostic]:
+    """LoRA+ sets the rates of A and B apart, LoRA-FA does not train A.
+
+    Fails:
+    ```toml
+    [method]
+    type = "lora"
+    b_rate_ratio = 16.0
+    freeze_a = true
+    ```
+    Passes:
+    ```toml
+    [method]
+    type = "lora"
+    b_rate_ratio = 16.0
+    ```
+    """
+    method = spec.method
+    if isinstance(method, Lora) and method.freeze_a and method.b_rate_ratio is not None:
+        yield error(
+            "A825",
+            "there is no ratio of rates when A is frozen",
+            ("method", "b_rate_ratio"),
+            labels=(Label(("method", "freeze_a"), "A is frozen here"),),
+            helps=("keep one of the two",),
+        )
+
+
+def check_conversion(spec: Spec) -> Iterator[Diagnostic]:
+    """PiSSA cannot be converted to an ordinary adapter with these scales.
+
+    The difference of two adapters is one of twice the rank only where all modules share one scale.
+
+    Fails:
+    ```toml
+    [method]
+    type = "lora"
+    init = { type = "pissa", convert = true }
+    rank_stabilized = true
+    rank_pattern = { "q_proj" = 8 }
+    ```
+    Passes:
+    ```toml
+    [method]
+    type = "lora"
+    init = { type = "pissa", convert = true }
+    rank_pattern = { "q_proj" = 8 }
+    ```
+    """
+    method = spec.method
+    if not isinstance(method, Lora) or not isinstance(method.init, PissaInit):
+        return
+    pattern = next((f for f in ("rank_pattern", "alpha_pattern") if getattr(method, f)), None)
+    if method.init.convert and method.rank_stabilized and pattern is not None:
+        yield error(
+            "A828",
+            "an adapter with stabilized ranks and patterns cannot be converted",
+            ("method", "init", "convert"),
+            labels=(
+                Label(("method", "rank_stabilized"), "stabilized here"),
+                Label(("method", pattern), "scales of their own here"),
+            ),
+            helps=("leave one of the three out",),
+        )
+
+
+def check_tokens(spec: Spec) -> Iterator[Diagnostic]:
+    """The embeddings are trained in full, and some of them by themselves.
+
+    Fails:
+    ```toml
+    [method]
+    type = "lora"
+    full_modules = ["embed_tokens"]
+    trainable_tokens = ["<|im_end|>"]
+    ```
+    Passes:
+    ```toml
+    [method]
+    type = "lora"
+    trainable_tokens = ["<|im_end|>"]
+    ```
+    """
+    method = spec.method
+    if not isinstance(method, Lora) or not method.trainable_tokens:
+        return
+    for index, name in enumerate(method.full_modules):
+        if any(word in name for word in EMBEDDINGS):
+            yield error(
+                "A829",
+                f"`{name}` is trained in full, with all its tokens",
+                ("method", "trainable_tokens"),
+                labels=(Label(("method", "full_modules", index), "in full here"),),
+                helps=("keep one of the two",),
+            )
+
+
+def check_bare(spec: Spec) -> Iterator[Diagnostic]:
+    """An adapter on a bare parameter knows neither dropout, nor magnitudes, nor biases.
+
+    Fails:
+    ```toml
+    [model]
+    path = "expert-model"
+    [method]
+    type = "lora"
+    parameters = ["experts.gate_up_proj"]
+    dropout = 0.1
+    ```
+    Passes:
+    ```toml
+    [model]
+    path = "expert-model"
+    [method]
+    type = "lora"
+    parameters = ["experts.gate_up_proj"]
+    ```
+    """
+    method = spec.method
+    if not isinstance(method, Lora) or not method.parameters:
+        return
+    against = {
+        "dropout": method.dropout > 0,
+        "dora": method.dora,
+        "bias": method.bias == "lora-only",
+    }
+    for name in (name for name, is_given in against.items() if is_given):
+        yield error(
+            "A832",
+            f"adapters on bare parameters do not go with `{name}`",
+            ("method", name),
+            labels=(Label(("method", "parameters"), "bare parameters here"),),
+            helps=("leave one of the two out",),
+        )
+
+
+def check_prefix(spec: Spec) -> Iterator[Diagnostic]:
+    """Prefix tuning while activations are recomputed.
+
+    The prefix lives in the cache of keys and values, which recomputing does not keep; PEFT refuses the pair.
+
+    Fails:
+    ```toml
+    [method]
+    type = "prefix"
+    [training]
+    gradient_checkpointing = true
+    ```
+    Passes:
+    ```toml
+    [method]
+    type = "prefix"
+    [training]
+    gradient_checkpointing = false
+    ```
+    """
+    if isinstance(spec.method, Prefix) and spec.training.gradient_checkpointing:
+        yield error(
+            "A833",
+            "prefix tuning does not go with gradient checkpointing",
+            METHOD_TYPE,
+            labels=(Label(("training", "gradient_checkpointing"), "activations are recomputed"),),
+            helps=("write `gradient_checkpointing = false`",),
+        )
+
+
+def _chosen(spec: Spec, facts: Facts) -> list[str]:
+    modules = facts.model.linear_modules()
+    targets: tuple[str, ...] = getattr(spec.method, "targets", ())
+    return [name for target in targets for name in matching(modules, target)]
+
+
+RULES = (
+    Rule("A822", "no steps for ranks", pure=check_budget),
+    Rule("A823", "size and number of blocks", pure=check_blocks),
+    Rule("A824", "blocks and widths", factual=check_division),
+    Rule("A825", "rates of a frozen matrix", pure=check_rates),
+    Rule("A828", "adapter not convertible", pure=check_conversion),
+    Rule("A829", "embeddings trained twice", pure=check_tokens),
+    Rule("A832", "bare parameters", pure=check_bare),
+    Rule("A833", "prefix while recomputing", pure=check_prefix),
+)

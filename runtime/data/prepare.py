@@ -1,0 +1,271 @@
+"""Preparation: files become tokens and loss flags on disk, once, before any process group exists.
+
+The result lies in a folder named by a digest of everything that decides it: the content of the files, the
+tokenizer, the template, and every option that changes a token. So it is never stale, and runs that agree share it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from .. import storage
+from ..errors import ExitCode, UserError
+from .prepared import EVAL, TRAIN, Integers, SourceReport, Writer, write_report
+from .read import Source
+from .samples import held_out
+from .tokenizer import Tokenizer
+from .work import Job, Options, Result, work
+
+ENGINE = 1
+"""Raised whenever the same input gives other tokens: prepared data of older versions are then made again."""
+POINTER = "prepared.json"
+
+
+def prepare(
+    sources: Sequence[Source],
+    *,
+    evaluation: Sequence[Source] = (),
+    tokenizer: Tokenizer,
+    options: Options,
+    eval_rows: int | float = 0,
+    seed: int,
+    bad_rows: Literal["error", "skip"] = "error",
+    max_bad_share: float = 0.01,
+    output: Path,
+    cache_dir: Path | None = None,
+    workers: int | None = None,
+    rebuild: bool = False,
+) -> Path:
+    """Tokenize all sources and return the folder with the result; `output` gets a pointer to it.
+
+    Prepared data that fit are used again. Two runs may prepare the same at once; whoever is first wins.
+
+    Raises:
+        UserError: (DATA) a bad row under `bad_rows = "error"`, more bad rows than `max_bad_share`, a file that is
+            missing or changes while it is read, nothing left, or not one token that carries loss.
+    """
+    jobs = [
+        Job(number, source, number >= len(sources))
+        for number, source in enumerate((*sources, *evaluation))
+    ]
+    digests = [_file_digest(job.source.path) for job in jobs]
+    key = _key(jobs, digests, tokenizer, options, eval_rows, seed, (bad_rows, max_bad_share))
+    folder = (cache_dir or default_cache()) / key
+    if rebuild or not is_complete(folder):
+        made = Preparation(jobs, options, bad_rows, max_bad_share, workers)
+        made.run(tokenizer, folder, eval_rows=eval_rows, seed=seed, digests=digests)
+    storage.write_json(output / POINTER, {"folder": str(folder.absolute()), "key": key})
+    return folder
+
+
+def default_cache() -> Path:
+    """Return the folder that keeps prepared data: `TUNEC_CACHE`, else `tunec` in the user's cache folder."""
+    named = os.environ.get("TUNEC_CACHE")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(named) / "prepared" if named else Path(home) / "tunec" / "prepared"
+
+
+def is_complete(folder: Path) -> bool:
+    """Tell whether a folder holds prepared data, whole."""
+    try:
+        storage.verify_directory(folder, deep=False)
+    except UserError:
+        return False
+    return True
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        return storage.sha256_file(path)
+    except OSError as fault:
+        text = "no such data file" if isinstance(fault, FileNotFoundError) else fault.strerror
+        raise UserError(f"{os.path.normpath(path)}: {text}", code=ExitCode.DATA) from None
+
+
+def _key(
+    jobs: Sequence[Job],
+    digests: Sequence[str],
+    tokenizer: Tokenizer,
+    options: Options,
+    eval_rows: int | float,
+    seed: int,
+    policy: tuple[str, float],
+) -> str:
+    """Digest everything that decides the result. Where files lie does not count; what is in them does."""
+    described = [
+        [type(job.source).__name__, job.evaluation, _settings(job.source), digest]
+        for job, digest in zip(jobs, digests, strict=True)
+    ]
+    basis = [
+        ENGINE,
+        described,
+        tokenizer.digest(),
+        _settings(options),
+        repr(eval_rows),
+        seed,
+        policy,
+    ]
+    return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _settings(value: Any) -> dict[str, Any]:
+    named = ((field.name, getattr(value, field.name)) for field in fields(value))
+    return {name: setting for name, setting in named if name != "path"}
+
+
+class Preparation:
+    """One preparation: parts come back from the workers in the order of the rows."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        options: Options,
+        bad_rows: str,
+        max_bad_share: float,
+        workers: int | None,
+    ) -> None:
+        """Remember what is asked for."""
+        self.jobs = jobs
+        self.options = options
+        self.bad_rows = bad_rows
+        self.max_bad_share = max_bad_share
+        self.workers = workers
+        self.reports = [
+            SourceReport(job.source.name, str(job.source.path), job.evaluation) for job in jobs
+        ]
+
+    def run(
+        self,
+        tokenizer: Tokenizer,
+        folder: Path,
+        *,
+        eval_rows: int | float,
+        seed: int,
+        digests: Sequence[str],
+    ) -> None:
+        """Make the folder; nothing half-done is left behind, whatever happens."""
+        staging = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        try:
+            with storage.disk_errors("the prepared data", folder.parent):
+                origins = self._write(tokenizer.load(), staging)
+                self._check_unchanged(digests)
+                self._split(staging, origins, eval_rows, seed)
+            if not is_complete(folder):
+                storage.commit_directory(staging, folder, {"engine": ENGINE})
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def _write(self, tokenizer: Any, staging: Path) -> Integers:
+        with closing(Writer(staging)) as writer:
+            for result in self._results(tokenizer):
+                writer.append(result.part)
+                self.reports[result.job].add(result.report)
+            origins, _ = writer.finish()
+        self._check_counts()
+        return origins
+
+    def _results(self, tokenizer: Any) -> Iterator[Result]:
+        for result in work(self.jobs, tokenizer, self.options, self.workers):
+            if result.fault is not None and self.bad_rows == "error":
+                raise result.fault
+            yield result
+
+    def _check_counts(self) -> None:
+        for report in self.reports:
+            if report.read == 0:
+                raise UserError(f"{report.path}: the data set is empty", code=ExitCode.DATA)
+            if report.bad > self.max_bad_share * report.read:
+                raise UserError(
+                    f"{report.path}: {report.bad:,} of {report.read:,} rows are bad, more than "
+                    f"`data.max_bad_share` = {self.max_bad_share:g}",
+                    help=f"the first: {report.problems['bad'][0]}",
+                    code=ExitCode.DATA,
+                )
+
+    def _check_unchanged(self, digests: Sequence[str]) -> None:
+        """A file that changes while it is read would give data that no version of it holds."""
+        for job, digest in zip(self.jobs, digests, strict=True):
+            if _file_digest(job.source.path) != digest:
+                raise UserError(
+                    f"{job.source.path}: the file changed while it was read",
+                    help="start again when nobody writes to it",
+                    code=ExitCode.DATA,
+                )
+
+    def _split(self, staging: Path, origins: Integers, eval_rows: int | float, seed: int) -> None:
+        given = np.array([job.evaluation for job in self.jobs])[origins[:, 0]]
+        train = np.flatnonzero(~given)
+        evaluation = np.flatnonzero(given)
+        if eval_rows and not given.any():
+            chosen = held_out(len(train), eval_rows, seed)
+            evaluation = train[chosen]
+            train = np.delete(train, chosen)
+        np.save(staging / TRAIN, train)
+        np.save(staging / EVAL, evaluation)
+        self._report(staging, held_out=0 if given.any() else len(evaluation))
+
+    def _report(self, staging: Path, *, held_out: int) -> None:
+        training = [report for report in self.reports if not report.evaluation]
+        evaluation = [report for report in self.reports if report.evaluation]
+        check_trainable(training, self.options.max_length)
+        write_report(
+            staging,
+            self.reports,
+            {
+                "training": _counts(training, -held_out),
+                "evaluation": _counts(evaluation, held_out),
+                "warnings": _warnings(training),
+            },
+        )
+
+
+def _counts(reports: Sequence[SourceReport], moved: int) -> dict[str, int]:
+    sums = {
+        name: sum(getattr(r, name) for r in reports) for name in ("read", "truncated", "dropped")
+    }
+    return {**sums, "read": sums["read"] + moved}
+
+
+def _warnings(reports: Sequence[SourceReport]) -> list[str]:
+    endless = sum(report.endless for report in reports)
+    bad = sum(report.bad for report in reports)
+    found = []
+    if endless:
+        found.append(
+            f"{endless:,} samples never show the end-of-sequence token to the loss: the model may not learn to stop"
+        )
+    if bad:
+        first = next(report.problems["bad"][0] for report in reports if report.bad)
+        found.append(f"{bad:,} bad rows were skipped, the first: {first}")
+    return found
+
+
+def check_trainable(reports: Sequence[SourceReport], max_length: int) -> None:
+    """Raise `UserError` (DATA) unless something is left, and some of it carries loss."""
+    read, kept = sum(r.read for r in reports), sum(r.kept for r in reports)
+    tokens, trainable = sum(r.tokens for r in reports), sum(r.trainable for r in reports)
+    if kept == 0:
+        raise UserError(
+            f"all {read:,} samples are longer than `data.max_length` = {max_length:,} and were dropped",
+            help="raise `data.max_length`",
+            code=ExitCode.DATA,
+        )
+    if trainable == 0:
+        raise UserError(
+            f"not one of {tokens:,} tokens carries loss: the run would learn nothing",
+            help=f"the answers begin after `data.max_length` = {max_length:,} tokens, or the template hides them; "
+            "raise it, or check the data",
+            code=ExitCode.DATA,
+        )

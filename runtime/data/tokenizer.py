@@ -1,0 +1,67 @@
+"""Where a tokenizer comes from, told apart from loading it: prepared data that fit need none."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "config.json",
+)
+"""Files of a model folder that decide what a text becomes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizer:
+    """The tokenizer at `path`, with `chat_template` in place of its own when given."""
+
+    path: Path | str
+    chat_template: Path | None = None
+    revision: str | None = None
+    cache_dir: Path | None = None
+    token_env: str | None = None
+    trust_remote_code: bool = False
+
+    def load(self) -> Any:
+        """Return the tokenizer; raises `UserError` as `models.load_tokenizer` does."""
+        from ..models.load import load_tokenizer
+
+        return load_tokenizer(
+            self.path,
+            chat_template=self.chat_template,
+            revision=self.revision,
+            cache_dir=self.cache_dir,
+            token_env=self.token_env,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+    def digest(self) -> str:
+        """Return the SHA-256 of what decides the tokens: the files of a folder, else the loaded tokenizer."""
+        known = hashlib.sha256()
+        if isinstance(self.path, Path):
+            for name in FILES:
+                known.update(_content(self.path / name))
+        else:
+            tokenizer = self.load()
+            for text in (tokenizer.backend_tokenizer.to_str(), tokenizer.get_chat_template()):
+                known.update(text.encode())
+            known.update(repr(sorted(tokenizer.special_tokens_map.items())).encode())
+        if self.chat_template is not None:
+            known.update(_content(self.chat_template))
+        return known.hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    """Return the digest of a file, so that a change of length cannot look like another file's change."""
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError:
+        return bytes(32)

@@ -1,0 +1,239 @@
+"""The work of preparation: rows are read here, and parsed, rendered and encoded by several processes, in order."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import ExitCode, UserError
+from .chat import Span, render
+from .conversation import Conversation
+from .encode import Flags, Tokens, encode
+from .prepared import Part, SourceReport
+from .read import Raw, Source, parse_row, raw_rows
+
+CHUNK = 256
+"""Rows that a worker takes at a time."""
+SMALL_BYTES = 2**20
+"""Below this size a second process costs more than it brings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What decides the tokens of a conversation."""
+
+    loss_on: Literal["assistant", "all"]
+    max_length: int
+    too_long: Literal["truncate", "drop", "error"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One source to prepare."""
+
+    number: int
+    source: Source
+    evaluation: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of some rows of a job. `fault` is the first row that could not be used."""
+
+    job: int
+    part: Part
+    report: SourceReport
+    fault: UserError | None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of a job, as they stand in the file."""
+
+    job: int
+    rows: list[tuple[int, Raw]]
+
+
+def work(
+    jobs: Sequence[Job], tokenizer: Any, options: Options, workers: int | None
+) -> Iterator[Result]:
+    """Yield the results of all jobs in the order of their rows, whatever the number of workers.
+
+    Raises:
+        UserError: (DATA) a file cannot be read; (ENVIRONMENT) a worker was killed.
+    """
+    encoder = Encoder(jobs, tokenizer, options)
+    count = num_workers(jobs, workers)
+    if count == 1:
+        yield from map(encoder, _chunks(jobs))
+    else:
+        yield from _shared(encoder, _chunks(jobs), count)
+
+
+def num_workers(jobs: Sequence[Job], workers: int | None) -> int:
+    """Return how many processes work: as asked for, else one a core where the data are worth it."""
+    if workers is not None:
+        return workers
+    size = sum(job.source.path.stat().st_size for job in jobs)
+    return max(1, min(len(os.sched_getaffinity(0)), size // SMALL_BYTES))
+
+
+def _chunks(jobs: Sequence[Job]) -> Iterator[Chunk]:
+    for job in jobs:
+        rows = islice(raw_rows(job.source.path), job.source.limit)
+        while listed := list(islice(rows, CHUNK)):
+            yield Chunk(job.number, listed)
+
+
+_encoder: Encoder | None = None
+"""The encoder of a worker, which it got by being forked: a tokenizer is never sent through a pipe."""
+
+
+def _in_worker(chunk: Chunk) -> Result:
+    assert _encoder is not None
+    return _encoder(chunk)
+
+
+def _shared(encoder: Encoder, chunks: Iterator[Chunk], count: int) -> Iterator[Result]:
+    global _encoder
+    _encoder = encoder
+    # The workers are the parallelism; threads of a tokenizer inside each of them would fight for the cores.
+    threads = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("fork"))
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for chunk in chunks:
+            waiting.append(pool.submit(_in_worker, chunk))
+            # A bounded queue: memory stays constant however large the files are.
+            if len(waiting) > 4 * count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise UserError(
+            "a process that tokenizes was killed, probably for want of memory",
+            help="lower `data.workers`",
+            code=ExitCode.ENVIRONMENT,
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        _encoder = None
+        if threads is None:
+            del os.environ["TOKENIZERS_PARALLELISM"]
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = threads
+
+
+class Encoder:
+    """Turns rows into samples."""
+
+    def __init__(self, jobs: Sequence[Job], tokenizer: Any, options: Options) -> None:
+        """Remember what the rows need."""
+        self.jobs = jobs
+        self.tokenizer = tokenizer
+        self.options = options
+
+    def __call__(self, chunk: Chunk) -> Result:
+        """Return the samples of a chunk, and what became of its rows."""
+        source = self.jobs[chunk.job].source
+        report = SourceReport(source.name, str(source.path), read=len(chunk.rows))
+        faults: list[UserError] = []
+        conversations: list[tuple[int, Conversation]] = []
+        for line, raw in chunk.rows:
+            try:
+                conversations.append((line, parse_row(source, line, raw)))
+            except UserError as fault:
+                faults.append(fault)
+                report.note("bad", fault.message)
+        samples: list[tuple[int, Tokens, Flags]] = []
+        for (line, conversation), rendered in self._render(conversations, report, faults):
+            self._keep(line, conversation, rendered, samples, report, faults)
+        return Result(chunk.job, _part(chunk.job, samples), report, faults[0] if faults else None)
+
+    def _render(
+        self,
+        numbered: list[tuple[int, Conversation]],
+        report: SourceReport,
+        faults: list[UserError],
+    ) -> Iterator[tuple[tuple[int, Conversation], tuple[Tokens, Flags]]]:
+        try:
+            texts = render(
+                self.tokenizer, [item for _, item in numbered], loss_on=self.options.loss_on
+            )
+        except UserError as fault:
+            if len(numbered) == 1:
+                faults.append(fault)
+                report.note("bad", fault.message)
+                return
+            # The template refuses one of them: the others are not lost.
+            for item in numbered:
+                yield from self._render([item], report, faults)
+            return
+        yield from zip(numbered, encode(self.tokenizer, texts), strict=True)
+
+    def _keep(
+        self,
+        line: int,
+        conversation: Conversation,
+        encoded: tuple[Tokens, Flags],
+        samples: list[tuple[int, Tokens, Flags]],
+        report: SourceReport,
+        faults: list[UserError],
+    ) -> None:
+        tokens, loss = encoded
+        options = self.options
+        if len(tokens) > options.max_length:
+            if options.too_long == "error":
+                faults.append(_too_long(conversation, len(tokens), options.max_length))
+                report.note("bad", faults[-1].message)
+                return
+            if options.too_long == "drop":
+                report.note("dropped", conversation.place)
+                return
+            report.note("truncated", conversation.place)
+            tokens, loss = tokens[: options.max_length], loss[: options.max_length]
+        elif options.loss_on == "assistant" and not (tokens[loss] == self._eos).any():
+            report.endless += 1
+        trainable = int(loss[1:].sum())
+        if trainable == 0:
+            report.note("without_loss", conversation.place)
+        report.kept += 1
+        report.tokens += len(tokens)
+        report.trainable += trainable
+        samples.append((line, tokens, loss))
+
+    @property
+    def _eos(self) -> int:
+        eos = self.tokenizer.eos_token_id
+        return -1 if eos is None else int(eos)
+
+
+def _part(job: int, samples: Sequence[tuple[int, Tokens, Flags]]) -> Part:
+    return Part(
+        tokens=np.concatenate([np.zeros(0, np.uint32), *(tokens for _, tokens, _ in samples)]),
+        loss=np.concatenate([np.zeros(0, np.bool_), *(loss for _, _, loss in samples)]),
+        lengths=np.array([len(tokens) for _, tokens, _ in samples], np.int64),
+        trainable=np.array([loss[1:].sum() for _, _, loss in samples], np.int64),
+        origins=np.array([(job, line) for line, _, _ in samples], np.int64).reshape(-1, 2),
+    )
+
+
+def _too_long(conversation: Conversation, length: int, max_length: int) -> UserError:
+    return UserError(
+        f"{conversation.place}: the sample has {length:,} tokens, `data.max_length` is {max_length:,}",
+        help='raise `data.max_length`, or set `data.too_long` to "truncate" or "drop"',
+        code=ExitCode.DATA,
+    )
+
+
+__all__ = ["Encoder", "Job", "Options", "Result", "Span", "num_workers", "work"]
