@@ -71,7 +71,10 @@ def from_toml(source: str | Path, *, settings: Sequence[str] = ()) -> Spec:
 
     Raises:
         SpecError: the text is no TOML, a base or a setting cannot be used, or a value does not fit its field.
+        TypeError: the name of a file is given as text.
     """
+    if isinstance(source, str) and source.endswith(".toml") and "\n" not in source:
+        raise TypeError(f"name a file by its Path: from_toml(Path({source!r}))")
     try:
         if isinstance(source, Path):
             document = read_document(source)

@@ -18,7 +18,7 @@ from .facts import FolderFacts
 
 EXECUTABLE = frozenset({"launch.sh"})
 MANIFEST = "manifest.json"
-TRAINING = frozenset({"train.py", "launch.sh", "deepspeed.json"})
+TRAINING = frozenset({"prepare.py", "train.py", "launch.sh", "deepspeed.json"})
 """What an existing run was made by. The other files may follow a spec whose chat or export settings changed."""
 
 

@@ -10,6 +10,7 @@ from functools import cache
 import tomli
 
 from .codes import all_codes
+from .document import EXTENDS
 from .rules import RULES
 from .settings import ROOT, Setting, Table, all_settings, head_words, last_kind, matching
 
@@ -21,6 +22,8 @@ def explain(topic: str) -> str | None:
     """Return the text on a code, a section or a `section.key`; None for a topic nobody knows."""
     if not topic:
         return _overview()
+    if topic == EXTENDS:
+        return f"{EXTENDS}: list of texts, at the top of the file\n\n{all_codes()['P130'].text}\n"
     code = all_codes().get(topic.upper())
     if code is None:
         return _explain_setting(topic)
@@ -45,6 +48,7 @@ def _overview() -> str:
     lines += [
         "",
         "more: tunec explain SECTION, SECTION.KEY, SECTION[KIND], or the code of a finding",
+        f"a spec of several files: tunec explain {EXTENDS}",
     ]
     return "\n".join(lines) + "\n"
 

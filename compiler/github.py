@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .diagnostics import Diagnostic, Level
-from .report import Documents, Region, ordered, region_of, visible_lines
+from .report import Documents, Region, ordered, region_of, shortened, visible_lines
 
 _COMMANDS = {Level.ERROR: "error", Level.WARNING: "warning", Level.NOTE: "notice"}
 
@@ -33,7 +33,7 @@ def _place(region: Region) -> dict[str, str | int]:
     """Return file and lines; GitHub takes columns only for a place within one line, and ends inclusive."""
     properties: dict[str, str | int] = {}
     if region.file is not None:
-        properties["file"] = region.file
+        properties["file"] = "\n".join(visible_lines(region.file))
     if region.line is not None:
         properties["line"] = region.line
         properties["endLine"] = region.end_line or region.line
@@ -45,7 +45,7 @@ def _place(region: Region) -> dict[str, str | int]:
 
 def _text(item: Diagnostic) -> str:
     remarks = [f"note: {note}" for note in item.notes] + [f"help: {help_}" for help_ in item.helps]
-    return "\n".join(visible_lines("\n".join([item.message, *remarks])))
+    return "\n".join(visible_lines(shortened("\n".join([item.message, *remarks]))))
 
 
 def _data(text: str) -> str:

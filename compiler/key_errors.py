@@ -7,6 +7,7 @@ from typing import Any, get_args
 from .diagnostics import Diagnostic, Label, SpecPath, error
 from .docs import field_docs, first_sentence
 from .field_types import are_tables, arms_of, fields_of, is_list, is_required, placeholder, tag_of
+from .letters import odd_letters
 from .names import advise
 from .places import Node, Table
 from .spec import Spec
@@ -59,10 +60,15 @@ def unknown_key(table: Table, key: str) -> tuple[Diagnostic, tuple[SpecPath, ...
         label="unknown section" if _is_section(table, key) else "unknown key",
         on_key=True,
         helps=(advice.text,) if advice.text else (),
-        notes=() if advice.text else _known_keys(table),
+        notes=(*_odd_letters(key), *(() if advice.text else _known_keys(table))),
         fix=advice.fix,
     )
     return found, claims
+
+
+def _odd_letters(key: str) -> tuple[str, ...]:
+    odd = odd_letters(key)
+    return (odd,) if odd else ()
 
 
 def _is_section(table: Table, key: str) -> bool:

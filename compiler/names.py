@@ -7,102 +7,14 @@ from functools import cache
 from typing import Any
 
 from attrs import frozen
+from cattrs import ClassValidationError, IterableValidationError
 
+from .converter import Refusal, spec_converter
 from .diagnostics import Fix, Move, Rename, SpecPath
 from .field_types import are_tables, arms_of, fields_of, table_classes
 from .places import Table
 from .spec import Spec
 from .toml_words import either, section_header
-
-RENAMED: dict[str, str] = {
-    # LLaMA-Factory, Axolotl and TRL say -> here it is
-    "model_name_or_path": "model.path",
-    "base_model": "model.path",
-    "pretrained_model_name_or_path": "model.path",
-    "model_revision": "model.revision",
-    "hf_hub_token": "model.token_env",
-    "flash_attn": "model.attention",
-    "attn_implementation": "model.attention",
-    "tokenizer_name_or_path": "tokenizer.path",
-    "template": "template.type",
-    "chat_template": "template.type",
-    "chat_template_jinja": "template.path",
-    "dataset": "data.sources",
-    "datasets": "data.sources",
-    "dataset_dir": "data.sources",
-    "train_file": "data.sources",
-    "eval_dataset": "data.eval_sources",
-    "test_datasets": "data.eval_sources",
-    "val_size": "data.eval_rows",
-    "val_set_size": "data.eval_rows",
-    "cutoff_len": "data.max_length",
-    "sequence_len": "data.max_length",
-    "max_seq_length": "data.max_length",
-    "model_max_length": "data.max_length",
-    "max_samples": "data.sources.limit",
-    "finetuning_type": "method.type",
-    "adapter": "method.type",
-    "lora_rank": "method.rank",
-    "lora_r": "method.rank",
-    "r": "method.rank",
-    "lora_alpha": "method.alpha",
-    "lora_dropout": "method.dropout",
-    "lora_target": "method.targets",
-    "lora_target_modules": "method.targets",
-    "lora_target_linear": "method.targets",
-    "target_modules": "method.targets",
-    "stage": "objective.type",
-    "rl": "objective.type",
-    "train_on_inputs": "objective.loss_on",
-    "train_on_prompt": "objective.loss_on",
-    "assistant_only_loss": "objective.loss_on",
-    "num_train_epochs": "training.epochs",
-    "num_epochs": "training.epochs",
-    "max_steps": "training.steps",
-    "learning_rate": "training.learning_rate",
-    "lr": "training.learning_rate",
-    "lr_scheduler_type": "training.schedule",
-    "lr_scheduler": "training.schedule",
-    "warmup_ratio": "training.warmup_ratio",
-    "warmup_steps": "training.warmup_steps",
-    "max_grad_norm": "training.max_grad_norm",
-    "bf16": 'training.precision = "bf16"',
-    "fp16": 'training.precision = "fp16"',
-    "pure_bf16": 'training.precision = "bf16"',
-    "seed": "training.seed",
-    "optim": "optimizer.type",
-    "adam_beta1": "optimizer.beta1",
-    "adam_beta2": "optimizer.beta2",
-    "adam_epsilon": "optimizer.epsilon",
-    "weight_decay": "optimizer.weight_decay",
-    "train_batch_size": "batch.global_size",
-    "per_device_train_batch_size": "batch.micro_size",
-    "micro_batch_size": "batch.micro_size",
-    "train_micro_batch_size_per_gpu": "batch.micro_size",
-    "gradient_accumulation_steps": "batch.accumulation_steps",
-    "eval_steps": "evaluation.every_steps",
-    "per_device_eval_batch_size": "evaluation.micro_size",
-    "eval_batch_size": "evaluation.micro_size",
-    "zero_optimization": "deepspeed.zero_stage",
-    "num_processes": "launch.processes",
-    "nproc_per_node": "launch.processes",
-    "use_cpu": 'launch.device = "cpu"',
-    "save_steps": "checkpoints.every_steps",
-    "save_total_limit": "checkpoints.keep",
-    "logging_steps": "logging.every_steps",
-    "plot_loss": "logging.plot",
-    "run_name": "run.name",
-    "overwrite_output_dir": 'run.on_existing = "overwrite"',
-    "resume_from_checkpoint": 'run.on_existing = "resume"',
-    "auto_resume_from_checkpoints": 'run.on_existing = "resume"',
-    "default_system": "generation.system",
-    "export_dir": "export.output_dir",
-    "export_size": "export.max_shard_gib",
-}
-"""Names of other trainers, with the key (or the setting) that takes their place in a spec."""
-
-OTHER_MEANING = frozenset({"hf_hub_token", "template", "chat_template", "stage", "rl", "optim"})
-"""Renamed keys whose values mean something else here, even where they look alike."""
 
 _UNITS = ("_env", "_s", "_gib", "_mib")
 """Ends of keys that say what their value is; a value of another tool's key may be in another unit."""
@@ -130,7 +42,13 @@ def advise(table: Table, key: str) -> Advice:
     if elsewhere:
         return elsewhere
     far = _close(_normalized(key), absent, 0.6)
-    return _spelling(table, key, far[0], is_sure=False) if far else Advice()
+    if far:
+        return _spelling(table, key, far[0], is_sure=False)
+    # A flag is mostly about a key that the file has already.
+    given = _close(
+        _normalized(key), [name for name in fields_of(table.cls) if name in table.data], 0.6
+    )
+    return Advice(f"a similar name is `{given[0]}`, which is given") if given else Advice()
 
 
 def _spelling(table: Table, key: str, name: str, *, is_sure: bool) -> Advice:
@@ -142,7 +60,9 @@ def _spelling(table: Table, key: str, name: str, *, is_sure: bool) -> Advice:
 
 
 def _renamed(table: Table, key: str) -> Advice | None:
-    setting = RENAMED.get(key) or RENAMED.get(_normalized(key))
+    from .importers.homes.advice import renamed  # only faulty specs pay for it
+
+    setting = renamed().get(key) or renamed().get(_normalized(key))
     if setting is None:
         return None
     target, _, value = setting.partition(" = ")
@@ -151,17 +71,37 @@ def _renamed(table: Table, key: str) -> Advice | None:
     if value:
         return Advice(f"here this is `{shown}`", (path,))
     *section, name = target.split(".")
-    fix = _renaming((*table.path, key), path)
+    fix = _renaming(table, key, path)
     if tuple(section) == table.path:
         return Advice(f"here this is called `{name}`", (path,), fix)
     return Advice(f"here this is `{name}` in `{section_header(tuple(section))}`", (path,), fix)
 
 
-def _renaming(old: SpecPath, new: SpecPath) -> Fix | None:
+def _renaming(table: Table, key: str, new: SpecPath) -> Fix | None:
     """Return the fix for another tool's key, unless its value could mean something else."""
-    if _normalized(str(old[-1])) in OTHER_MEANING or str(new[-1]).endswith(_UNITS):
+    from .importers.homes.advice import other_meaning
+
+    if _normalized(key) in other_meaning() or str(new[-1]).endswith(_UNITS):
         return None
-    return Rename(old, str(new[-1])) if old[:-1] == new[:-1] else Move(old, new)
+    if table.path != new[:-1]:
+        return Move((*table.path, key), new)
+    field = fields_of(table.cls).get(str(new[-1]))  # absent where another kind has it
+    is_kept = field is not None and _keeps_meaning(table.data[key], field.type)
+    return Rename((*table.path, key), str(new[-1])) if is_kept else None
+
+
+def _keeps_meaning(value: Any, type_: Any) -> bool:
+    """Tell whether a value is right for the type, or a number or boolean in quotes where one is due."""
+    if isinstance(value, str) and set(arms_of(type_)) <= {int, float, bool}:
+        return bool(_PLAIN_VALUE.fullmatch(value.strip().lower()))
+    try:
+        spec_converter().structure(value, type_)
+    except (Refusal, ClassValidationError, IterableValidationError):
+        return False
+    return True
+
+
+_PLAIN_VALUE = re.compile(r"[+-]?[0-9._]+(e[+-]?[0-9]+)?|true|false")
 
 
 def _other_section(table: Table, key: str) -> Advice | None:

@@ -9,7 +9,7 @@ from typing import Any
 import tomli
 from attrs import evolve, frozen
 
-from .composition import Node, plant
+from .composition import Kind, Node, plant
 from .diagnostics import Diagnostic, SpecPath, error
 from .document import EXTENDS, Document, DocumentError, parse_document
 from .field_types import arms_of, choices_of
@@ -138,8 +138,8 @@ def _key_spans(steps: list[_Step]) -> dict[SpecPath, Span]:
 
 def _layer(steps: list[_Step], node: Node, document: Document) -> Node:
     for step in reversed(steps):
-        kind = "items" if isinstance(step.key, int) else "table"
-        node = Node(kind, document, children={step.key: node})  # type: ignore[arg-type]
+        kind: Kind = "items" if isinstance(step.key, int) else "table"
+        node = Node(kind, document, children={step.key: node})
     return node
 
 

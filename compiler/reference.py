@@ -137,11 +137,20 @@ def _anchor(title: str) -> str:
 _STAGES = {
     "P": "Reading the text",
     "T": "Structure and ranges",
+    "S": "Secrets",
+    "N": "Not available yet",
+    "V": "Packages of this machine",
     "F": "Folders and files",
     "M": "Model and tokenizer",
+    "Q": "Quantization",
     "D": "Data",
-    "A": "Adapters",
-    "R": "The run",
+    "A": "Adapters and other methods",
+    "O": "Objective",
+    "U": "Optimizer",
+    "R": "Training, batch and DeepSpeed",
+    "L": "Launch and engines",
+    "E": "Evaluation, checkpoints and logging",
+    "I": "Inference and export",
 }
 
 
@@ -159,7 +168,13 @@ def _rules_page() -> Iterator[str]:
     for letter in order:
         if letter in by_stage:
             yield f"## {_STAGES.get(letter, f'Codes with {letter}')}"
+            rows = [("code", "name"), *map(_index_row, by_stage[letter])]
+            yield _table(rows)
             yield from map(_code, by_stage[letter])
+
+
+def _index_row(code: Code) -> tuple[str, str]:
+    return f"[{code.code}](#{_anchor(f'{code.code}: {code.name}')})", _cell(code.name)
 
 
 def _code(code: Code) -> str:

@@ -89,7 +89,7 @@ def _text(item: Diagnostic) -> str:
 def _fingerprint(item: Diagnostic, region: Region) -> str:
     """Return what stays the same while lines above the finding come and go."""
     words = "\0".join([item.code, _uri(region.file or ""), *map(str, item.path), item.message])
-    return hashlib.sha256(words.encode()).hexdigest()[:32]
+    return hashlib.sha256(words.encode(errors="backslashreplace")).hexdigest()[:32]
 
 
 def _location(region: Region) -> Json:

@@ -52,7 +52,8 @@ def schema_text() -> str:
 
 
 _EXTENDS: Json = {
-    "description": "Specs this one builds on, relative to it; later ones go over earlier ones, this one over all.",
+    "description": "Specs this one builds on, relative to it; later ones go over earlier ones, this one over all. "
+    "Paths inside any of them are relative to the spec that is run.",
     "type": "array",
     "items": {"type": "string"},
 }

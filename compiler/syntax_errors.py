@@ -9,6 +9,7 @@ import tomli
 from attrs import evolve, frozen
 
 from .diagnostics import Diagnostic, Label, error
+from .letters import odd_letters
 from .scanner import MAX_FAULTS, Scanner, position, scan_text
 
 # Each further syntax error costs another pass over the text.
@@ -227,7 +228,14 @@ def _explain_rest(wrong: _Wrong) -> Diagnostic:
 def _explain_assignment(wrong: _Wrong) -> Diagnostic:
     has_colon = wrong.text.startswith(":", wrong.offset)
     helps = ("write `=` instead of `:`",) if has_colon else ()
-    return wrong.fault("P120", "expected `=` after the key", *helps, label="expected `=`")
+    found = wrong.fault("P120", "expected `=` after the key", *helps, label="expected `=`")
+    return _with_odd_letter(wrong, found)
+
+
+def _with_odd_letter(wrong: _Wrong, found: Diagnostic) -> Diagnostic:
+    """Name a letter outside of quotes that may look like an ordinary one."""
+    odd = odd_letters(wrong.text[wrong.offset : wrong.offset + 1])
+    return evolve(found, notes=(f"{odd}: only quoted keys may hold it",)) if odd else found
 
 
 def _explain_header(wrong: _Wrong) -> Diagnostic:
@@ -237,12 +245,12 @@ def _explain_header(wrong: _Wrong) -> Diagnostic:
 
 def _explain_statement(wrong: _Wrong) -> Diagnostic:
     helps = ("write `key = value`, `[table]` or `# comment`",)
-    return wrong.fault("P120", "this line is no TOML", *helps)
+    return _with_odd_letter(wrong, wrong.fault("P120", "this line is no TOML", *helps))
 
 
 def _explain_key(wrong: _Wrong) -> Diagnostic:
     helps = ("a key holds letters, digits, `-` and `_`; put any other key in quotes",)
-    return wrong.fault("P120", "expected a key", *helps)
+    return _with_odd_letter(wrong, wrong.fault("P120", "expected a key", *helps))
 
 
 # tomli's messages by their start; the first that fits explains the error.

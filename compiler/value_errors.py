@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
@@ -70,7 +71,7 @@ def _not_a_choice(value: Any, node: Node, choices: tuple[Any, ...]) -> Diagnosti
     helps = () if near is None else (f"write `{toml_value(near)}`",)
     fix = _spelling(node.path, value, choices)
     if near is None and _is_element(value, node.type):
-        helps, fix = (f"write `[{toml_value(value)}]`",), Replace(node.path, [value])
+        helps, fix = (f"write `[{toml_value(value)}]`",), _in_brackets(node.path, value)
     message = f"`{dotted(node.path)}` is {quoted(value)}, expected {_expected(node.type)}"
     return error("T204", message, node.path, label="not one of the choices", helps=helps, fix=fix)
 
@@ -97,7 +98,13 @@ def _conversion(value: Any, type_: Any, path: SpecPath) -> Fix | None:
             return Replace(path, meant)
     elif isinstance(value, float) and value.is_integer() and _accepts(int(value), type_):
         return Replace(path, int(value))
-    return Replace(path, [value]) if _is_element(value, type_) else None
+    return _in_brackets(path, value) if _is_element(value, type_) else None
+
+
+def _in_brackets(path: SpecPath, value: Any) -> Fix | None:
+    """Return the fix for one element in place of a list, unless it is several in one text: `"q_proj,v_proj"`."""
+    is_several = isinstance(value, str) and len(re.split(r"[,;\s]+", value)) > 1
+    return None if is_several else Replace(path, [value])
 
 
 _KINDS: dict[type, str] = {

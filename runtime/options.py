@@ -28,6 +28,8 @@ class Options:
     need_gib: float = 0.0
     extensions: tuple[str, ...] = ()
     allow_edited: bool = False
+    prepare: str | None = None
+    """Program in the run folder that prepares the data."""
 
 
 def parse(argv: Sequence[str]) -> Options:
@@ -50,6 +52,7 @@ def parse(argv: Sequence[str]) -> Options:
         need_gib=known.need_gib,
         extensions=tuple(dict.fromkeys(known.extension)),
         allow_edited=known.allow_edited,
+        prepare=known.prepare,
     )
 
 
@@ -63,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--grace-s", type=_amount, default=120.0, help="seconds to save in when stopped")
     add("--need-gib", type=_amount, default=0.0, help="free disk space to ask for")
     add("--extension", action="append", default=[], choices=sorted(EXTENSIONS))
+    add("--prepare", metavar="FILE", help="run this program of the run folder first")
     add("--allow-edited", action="store_true", help="run files that were edited by hand")
     choices = ["refuse", "resume", "overwrite"]
     # What the spec says stands in the script; what a person adds by hand comes after it and wins.

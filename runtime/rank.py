@@ -31,7 +31,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 DEFAULT_GRACE_S = 120.0
 
 _POLL_S = 0.5
-_PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG = 1
 _current: RankLife | None = None
 
 
@@ -298,7 +298,7 @@ def _send_to_log(fds: tuple[int, ...], path: Path) -> None:
 
 
 def _die_with_parent() -> None:
-    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _grace_s() -> float:

@@ -26,6 +26,7 @@ OUTPUTS = (
     "metrics.jsonl",
     "result.json",
     "report.json",
+    "prepared.json",
     "final",
     ".resume",
 )

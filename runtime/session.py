@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import signal
 import socket
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 from . import rank as rank_module
@@ -131,13 +133,16 @@ def start(*, run_dir: Path, seed: int) -> Iterator[Session]:
 
 
 @contextmanager
-def program() -> Iterator[None]:
-    """Run a program of one process (chat, export, fetch): every fault becomes one line and an exit code.
+def program(*, light: bool = False) -> Iterator[None]:
+    """Run a program of one process (prepare, chat, export, fetch): every fault becomes one line and an exit code.
 
-    The traceback of what nobody expected goes to a file, which the line names.
+    The traceback of what nobody expected goes to a file, which the line names. A `light` program may have
+    nothing to do: it imports torch only where it needs it.
     """
     _quiet_libraries()
-    _quiet_imports()
+    if not light:
+        _quiet_imports()
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         yield
         sys.stdout.flush()
@@ -151,6 +156,11 @@ def program() -> Iterator[None]:
         error = fault if isinstance(fault, UserError) else _explain_alone(fault)
         print(error.text(), file=sys.stderr, flush=True)
         raise SystemExit(int(error.code)) from None
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    """End as after any fault, so that what is half-done is cleaned up."""
+    raise SystemExit(128 + number)
 
 
 def _failed(session: Session, fault: BaseException) -> int:

@@ -25,6 +25,7 @@ from .launcher import child_environment, launcher_command, start_launcher
 from .options import Options, parse, say
 from .outcome import outcome
 from .preflight import bind_port, preflight
+from .preparation import prepare
 from .processes import end_descendants, oom_kills
 from .rank import prctl
 from .run_folder import check_manifest, clear, delete, locked
@@ -74,6 +75,9 @@ def supervise(options: Options, signals: Signals) -> int:
         devices = preflight(options)
         ensure_built(options.extensions, device=options.device, say=say)
         clear(options)
+        code = prepare(options)
+        if code != ExitCode.OK:
+            return code
         return _attempt(options, signals, resume_from, devices)
 
 

@@ -197,6 +197,9 @@ def write_spec(path: Path, text: str, *, base: str | None = None) -> Path:
     return path
 
 
+BAD_ROW = '{"messages": [{"role": "assistant", "content": "Hello."}]}'
+"""A conversation in the wrong order."""
+
 BASE = """
 [run]
 output_dir = "runs/first"
@@ -221,6 +224,18 @@ device = "cpu"
 [logging]
 every_steps = 1
 """
+
+
+def write_over(path: Path, text: str) -> Path:
+    """Write the base spec with `text` over it; a length or a batch of its own replaces that of the base."""
+    import tomli
+
+    base, given = tomli.loads(BASE), tomli.loads(text)
+    if "epochs" in given.get("training", {}):
+        base["training"].pop("steps")
+    if "batch" in given:
+        base["batch"] = {}
+    return write_spec(path, text, base=to_toml(base))
 
 
 def to_toml(sections: dict[str, Any]) -> str:

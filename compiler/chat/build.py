@@ -61,7 +61,9 @@ def describe(section: NamedTemplate) -> ChatTemplate:
     template, options = find(section.name), _options(section)
     replaced = _chosen(section.replace_eos, template.replace_eos)
     if replaced and not template.stop:
-        raise ValueError(f"the template `{template.name}` has no stop word to become the end-of-text token")
+        raise ValueError(
+            f"the template `{template.name}` has no stop word to become the end-of-text token"
+        )
     ends = bool(template.end_mark.strip())
     return ChatTemplate(
         name=template.name,
@@ -138,4 +140,6 @@ def _skeleton() -> Any:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.from_string((files("tunec.templates") / "chat/skeleton.jinja").read_text("utf-8"))
+    return environment.from_string(
+        (files("tunec.templates") / "chat/skeleton.jinja").read_text("utf-8")
+    )

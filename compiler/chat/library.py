@@ -35,6 +35,7 @@ class LibraryTemplate:
     thought: tuple[str, ...] = ()
     empty_thought: str = ""
     instead_of_thought: str = ""
+    thinks: str = ""
     turn_end: str = ""
     stop: tuple[str, ...] = ()
     efficient_eos: bool = False
@@ -78,7 +79,9 @@ def library() -> Mapping[str, LibraryTemplate]:
 
 
 def _template(name: str, tables: Mapping[str, Mapping[str, Any]]) -> LibraryTemplate:
-    lists = {key: tuple(value) for key, value in _inherited(name, tables).items() if type(value) is list}
+    lists = {
+        key: tuple(value) for key, value in _inherited(name, tables).items() if type(value) is list
+    }
     return LibraryTemplate(**{"name": name, **_inherited(name, tables), **lists})
 
 

@@ -92,7 +92,10 @@ class Parts:
     def system(self) -> str:
         listed = expression(self._tool_list, content="tools | tojson") or "tool_text(tools)"
         content = f"system ~ ({listed} if tools else '')"
-        return expression(self.template.system, content=content)
+        slot = self.template.system
+        if self.thinking == "off" and self.template.thinks:
+            slot = slot.replace(self.template.thinks, "")
+        return expression(slot, content=content)
 
     @property
     def user_mark(self) -> str:
@@ -165,9 +168,9 @@ class Parts:
         return self.drops_thoughts or self.thinking == "off"
 
     @property
-    def dropped(self) -> str:
-        rest = "without_thought(text).lstrip('\\n')"
-        return expression(self.template.instead_of_thought + CONTENT, content=rest)
+    def instead(self) -> str:
+        """What stays where a thought is dropped."""
+        return expression(self.template.instead_of_thought) if self.drops_thoughts else ""
 
     @property
     def _head(self) -> str:

@@ -235,7 +235,7 @@ def _check_encodable(text: str, what: str) -> None:
 
 
 def _listed(names: dict[str, Any]) -> str:
-    clean = (name.encode("utf-8", "backslashreplace").decode() for name in names)
+    clean = (name[:60].encode("utf-8", "backslashreplace").decode() for name in islice(names, 20))
     return ", ".join(f"`{name}`" for name in clean) or "none"
 
 

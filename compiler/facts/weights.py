@@ -91,7 +91,7 @@ def _shards(index: Path) -> list[str]:
     outside = [name for name in names if Path(name).name != name or len(name) > MAX_NAME]
     if outside:
         raise WeightsError(
-            f"{index.name} names a file outside the folder: {ascii(outside[0][:MAX_NAME])}"
+            f"{index.name} names a file outside the folder: {outside[0][:MAX_NAME]!a}"
         )
     return names
 

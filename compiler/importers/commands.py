@@ -13,7 +13,10 @@ from .convert import clean, typed
 from .reading import ImportFault
 
 PROGRAMS = ("llamafactory-cli", "lmf", "axolotl", "trl", "torchrun", "deepspeed", "accelerate")
-VERBS = ("train", "chat", "api", "webchat", "export", "eval", "webui", "sft", "dpo", "kto", "reward")
+VERBS = (
+    *("train", "chat", "api", "webchat", "export", "eval", "webui"),
+    *("sft", "dpo", "kto", "reward", "grpo", "cpo", "orpo"),
+)
 ENDS = frozenset({";", "&&", "||", "|", "&", ">", ">>", "<", "2>", "&>", "(", ")"})
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
 VARIABLE = re.compile(r"\$(?:\{\w|\w|\()|`")
@@ -60,7 +63,7 @@ def from_script(text: str, name: str) -> Command:
         for part in _commands(words):
             if _is_trainer(part):
                 found.append(from_words(part, environment))
-            elif part and part[0] in ("export", "env") or all(map(ASSIGNMENT.fullmatch, part)):
+            elif (part and part[0] in ("export", "env")) or all(map(ASSIGNMENT.fullmatch, part)):
                 environment |= _assignments(part)
     if not found:
         raise ImportFault(f"{name}: no command of a trainer, such as `llamafactory-cli train`")
@@ -77,7 +80,8 @@ def from_words(words: Sequence[str], environment: dict[str, str] | None = None) 
         set_here |= _assignments([rest.pop(0)])
     launcher, rest = _launcher(rest)
     program = _base(rest.pop(0)) if rest and not rest[0].startswith("--") else ""
-    verb = rest.pop(0) if rest and rest[0] in VERBS else "train"
+    verb = rest.pop(0) if rest and rest[0] in VERBS else program.removesuffix(".py")
+    verb = verb if verb in VERBS else "train"
     files, rest = _leading_files(rest)
     return Command(
         program=program,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final, get_args
 
@@ -285,5 +285,3 @@ def share_or_count(raw: Any, _: Any) -> Any:
 def is_secret(convert: Convert) -> bool:
     """Return whether a converter hides its value."""
     return convert.__name__ == "named"
-
-

@@ -11,9 +11,16 @@ from .homes.entries import ABSENT, Home, Replaced
 from .paths import find
 from .placing import Import
 
-BUCKETS = ("reduce_bucket_size", "stage3_prefetch_bucket_size", "stage3_param_persistence_threshold")
+BUCKETS = (
+    "reduce_bucket_size",
+    "stage3_prefetch_bucket_size",
+    "stage3_param_persistence_threshold",
+)
 OPTIMIZERS = {"adam": "adamw", "adamw": "adamw", "lion": "lion", "muon": "muon", "sgd": "sgd"}
 SCHEDULES = {"warmuplr": "constant", "warmupdecaylr": "linear", "warmupcosinelr": "cosine"}
+STAGES = {"reduce_bucket_size": (1, 2, 3), "allgather_bucket_size": (1, 2)}
+"""Buckets whose default is another one here, and the stages that have them."""
+
 TOLD = frozenset({"train_batch_size", "train_micro_batch_size_per_gpu", "zero_optimization"})
 
 
@@ -27,7 +34,7 @@ def put_deepspeed(work: Import, data: Mapping[str, Any], file: str) -> None:
     for key, raw in _flat(data):
         entry = DEEPSPEED.get(key)
         if isinstance(raw, str) and raw.strip().lower() == "auto":
-            _auto(work, key, file)
+            _auto(work, key)
         elif entry is None:
             work.lose(f"{file}: {key}", "tunec does not know it, so that it cannot vouch for it")
         elif isinstance(entry, Replaced):
@@ -48,11 +55,12 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield f"{prefix}{name}", value
 
 
-def _auto(work: Import, key: str, file: str) -> None:
+def _auto(work: Import, key: str) -> None:
     name = key.rpartition(".")[2]
     if name in BUCKETS:
         work.draft.note(
-            ("deepspeed",), f"{file}: {name} is auto, made from the model's hidden size; tunec's default is used"
+            ("deepspeed",),
+            f"{name} is auto (from the model's hidden size): tunec's default is used",
         )
 
 
@@ -132,7 +140,7 @@ def _defaults(work: Import, data: Mapping[str, Any]) -> None:
     for key, entry in DEEPSPEED.items():
         name = key.rpartition(".")[2]
         for home in entry if isinstance(entry, tuple) else ():
-            if home.default is not ABSENT and name not in part and stage:
+            if home.default is not ABSENT and name not in part and stage in STAGES[name]:
                 work.put(home.path, home.default, "DeepSpeed's default")
     if "overlap_comm" not in part and stage in (1, 2):
         work.put("deepspeed.overlap_communication", False, "DeepSpeed's default")
@@ -164,11 +172,26 @@ def _stage_in(name: str) -> int:
     return next((n for n in (3, 2, 1, 0) if f"z{n}" in lower or f"zero{n}" in lower), 2)
 
 
+SHARDS = {"full_shard": 3, "hybrid_shard": 3, "shard_grad_op": 2}
+
+
 def read_fsdp(work: Import) -> None:
     """Let ZeRO shard what FSDP would have."""
     words = work.settings.text("fsdp").lower().replace(",", " ").split()
-    stage = next((n for word, n in (("full_shard", 3), ("hybrid_shard", 3), ("shard_grad_op", 2)) if word in words), 0)
+    stage = next((SHARDS[word] for word in words if word in SHARDS), 0)
     work.put("deepspeed.zero_stage", stage, "fsdp")
+    work.differs("fsdp", f"ZeRO stage {stage} takes the place of FSDP")
     if "offload" in words and stage == 3:
         work.put("deepspeed.offload_parameters", "cpu", "fsdp")
         work.put("deepspeed.offload_optimizer", "cpu", "fsdp")
+
+
+def settle_batch(work: Import) -> None:
+    """Leave the global batch out where the two other sizes stand: with unknown processes it could contradict."""
+    has = {
+        name: ("batch", name) in work.draft.entries for name in ("micro_size", "accumulation_steps")
+    }
+    found = work.draft.entries.get(("batch", "global_size"))
+    if found is not None and all(has.values()):
+        del work.draft.entries["batch", "global_size"]
+        work.idle(found.comment, "micro size, accumulation and processes decide")

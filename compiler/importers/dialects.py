@@ -30,7 +30,13 @@ DIALECTS = {
         frozenset(
             {
                 *("stage", "finetuning_type", "template", "dataset", "dataset_dir", "cutoff_len"),
-                *("lora_rank", "lora_target", "export_dir", "infer_backend", "adapter_name_or_path"),
+                *(
+                    "lora_rank",
+                    "lora_target",
+                    "export_dir",
+                    "infer_backend",
+                    "adapter_name_or_path",
+                ),
                 *("preprocessing_num_workers", "overwrite_cache", "plot_loss", "val_size"),
             }
         ),
@@ -51,8 +57,19 @@ DIALECTS = {
         "trl",
         frozenset(
             {
-                *("dataset_name", "dataset_train_split", "dataset_test_split", "dataset_text_field"),
-                *("max_seq_length", "use_peft", "lora_r", "lora_target_modules", "attn_implementation"),
+                *(
+                    "dataset_name",
+                    "dataset_train_split",
+                    "dataset_test_split",
+                    "dataset_text_field",
+                ),
+                *(
+                    "max_seq_length",
+                    "use_peft",
+                    "lora_r",
+                    "lora_target_modules",
+                    "attn_implementation",
+                ),
                 *("assistant_only_loss", "completion_only_loss", "dataset_config", "loss_type"),
             }
         ),

@@ -73,5 +73,7 @@ class Draft:
     def items(self, path: SpecPath) -> Iterator[SpecPath]:
         """Yield the paths of the tables in the list at a path, in order."""
         size = len(path)
-        found = {key[size] for key in [*self.entries, *self.notes] if key[:size] == path and key[size:]}
+        found = {
+            key[size] for key in [*self.entries, *self.notes] if key[:size] == path and key[size:]
+        }
         yield from ((*path, index) for index in sorted(i for i in found if isinstance(i, int)))

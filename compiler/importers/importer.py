@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .settings import Settings
 from .writer import catalog_to_toml, to_toml
 
 MAX_FILES = 32
+REGISTRY = "dataset_info.json"
 
 
 @frozen
@@ -73,7 +75,8 @@ def _paths(files: Sequence[Loaded]) -> tuple[Path, ...]:
 
 def _is_main(file: Loaded) -> bool:
     """Return whether a file asks for a run: neither a registry nor settings of DeepSpeed."""
-    return not is_registry(file.data) and not is_deepspeed(file.data)
+    is_near = file.name == REGISTRY or is_registry(file.data) or is_deepspeed(file.data)
+    return not is_near
 
 
 def _is_named(file: Loaded, files: Sequence[Loaded]) -> bool:
@@ -84,7 +87,7 @@ def _is_named(file: Loaded, files: Sequence[Loaded]) -> bool:
 
 
 def _mapping(file: Loaded) -> dict[str, Any]:
-    if not isinstance(file.data, dict):
+    if not isinstance(file.data, dict) or not file.data:
         raise ImportFault(f"{file.path}: names with values belong in the file")
     return file.data
 
@@ -111,11 +114,15 @@ def _import_command(command: Command, files: Sequence[Loaded], dialect: str | No
     shown = [file.name for file in files] or ["a command line"]
     wanted = dialect or (command.program if command.program in DIALECTS else None)
     imported = _run(settings, near, wanted, [*shown, *sources])
-    variables = tuple(
-        Remark(Kind.DO, word[:60], "a shell would have filled this in; write its value")
-        for word in command.variables
-    )
-    return evolve(imported, remarks=(*imported.remarks, *variables))
+    return evolve(imported, remarks=(*imported.remarks, *_variables(command)))
+
+
+def _variables(command: Command) -> Iterator[Remark]:
+    for word in command.variables:
+        known = [n for n in command.environment if re.search(rf"\$\{{?{n}\b", word)]
+        values = "".join(f"; the script sets {n} to {command.environment[n][:60]}" for n in known)
+        text = f"a shell would have filled this in: write its value{values}"
+        yield Remark(Kind.DO, word[:60], text)
 
 
 def _run(settings: Settings, near: Library, dialect: str | None, sources: list[str]) -> Imported:
@@ -150,6 +157,8 @@ def _import_alone(files: Sequence[Loaded]) -> Imported:
     file = files[0]
     if is_registry(file.data):
         return _catalog(file)
+    if not is_deepspeed(file.data):
+        raise ImportFault(f"{file.path}: entries with a file or a hub belong in the registry")
     work = Import(Settings(verb="none"), library((), ()), "DeepSpeed")
     put_deepspeed(work, file.data, file.name)
     header = (f"Made by `tunec import` from {file.name}: sections for a spec.",)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 from attrs import Factory, define
@@ -15,10 +14,12 @@ from .draft import Draft, Kind
 from .homes import Table
 from .homes.entries import ABSENT, Home, Replaced
 from .library import Library
-from .paths import Place, find, kind_of
+from .paths import Place, find, kind_of, steps_of
 from .settings import Given, Settings
 
 FILL_IN = "FILL-IN"
+TRAINS = ("train", "sft", "dpo", "kto", "reward", "grpo", "cpo", "orpo")
+"""Verbs of commands that train."""
 
 
 @define
@@ -33,6 +34,9 @@ class Import:
     """Dotted path of a table to its kind; optional tables are present when they stand here."""
     items: dict[str, int] = Factory(dict)
     """Path and kind of a table in a list to its place in it."""
+
+    defaults: dict[str, int] = Factory(dict)
+    """Intervals that the trainer uses when none is given, where these are not transformers' 500."""
 
     @property
     def by_default(self) -> str:
@@ -66,11 +70,9 @@ class Import:
         self.draft.remark(Kind.DIFFERS, key, text)
 
 
-def place_all(work: Import, table: Table, names: Collection[str] | None = None) -> None:
+def place_all(work: Import, table: Table) -> None:
     """Put each setting that has a home of its own there; report those that nothing here does."""
     for name, given in work.settings.given.items():
-        if names is not None and name not in names:
-            continue
         entry = table.get(name)
         if isinstance(entry, Replaced):
             _leave(work, name, given, entry)
@@ -122,16 +124,25 @@ def _is_off(raw: Any) -> bool:
 
 
 def _belongs(homes: list[Home]) -> str:
-    places = {f"`{home.path.rpartition('.')[0] or home.path}`" for home in homes}
-    return f"it belongs to {' and '.join(sorted(places))}, which this run is not"
+    tables = dict.fromkeys(home.path.rpartition(".")[0] or home.path for home in homes)
+    return f"it belongs to {' and '.join(map(table_words, tables))}, which this run has not"
+
+
+def table_words(path: str) -> str:
+    """Return the table at a path in words: `[method]` of kind lora or oft."""
+    kinds = [f"`{' or '.join(step.kinds)}`" for step in steps_of(path) if step.kinds]
+    name = ".".join(step.name for step in steps_of(path))
+    return f"`[{name}]`" + (f" of kind {' with '.join(kinds)}" if kinds else "")
 
 
 def _dotted(path: SpecPath) -> str:
     return ".".join(str(part) for part in path)
 
 
-def place_defaults(work: Import, table: Table, given: Collection[str]) -> None:
-    """Write the other trainer's defaults wherever tunec has another one."""
+def place_defaults(work: Import, table: Table) -> None:
+    """Write the other trainer's defaults wherever tunec has another one and nothing that fits is given."""
+    lost = {remark.key for remark in work.draft.remarks if remark.kind is Kind.LOST}
+    given = {name for name in work.settings.given if work.settings.has(name)} - lost
     for name, entry in table.items():
         if name not in given and isinstance(entry, tuple):
             for home in entry:
@@ -145,6 +156,22 @@ def _default(work: Import, home: Home) -> None:
     value = home.convert(home.default, where.type)
     if value is not SKIP and value != where.default:
         work.draft.put(where.path, value, work.by_default)
+
+
+TRAINING = ("training", "checkpoints", "logging", "data", "evaluation")
+
+
+def drop_idle_defaults(work: Import, *, is_evaluated: bool) -> None:
+    """Take defaults back that say nothing in this run."""
+    micro_size = ("evaluation", "micro_size")
+    same_size = work.draft.value(*micro_size) == work.draft.value("batch", "micro_size")
+    drop: list[SpecPath] = [micro_size] if same_size or not is_evaluated else []
+    if work.settings.verb not in TRAINS:
+        drop += [path for path in work.draft.entries if path[0] in TRAINING]
+    for path in drop:
+        entry = work.draft.entries.get(path)
+        if entry is not None and entry.comment == work.by_default:
+            del work.draft.entries[path]
 
 
 def fill_required(work: Import) -> None:

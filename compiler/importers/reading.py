@@ -45,7 +45,8 @@ def load(path: Path) -> Loaded:
     if suffix == ".json":
         return Loaded(path.name, path, parse_json(text, str(path)), text)
     if suffix in (".yaml", ".yml") or (suffix != ".sh" and not _is_script(text)):
-        return Loaded(path.name, path, parse_yaml(text, str(path)), text)
+        found = parse_yaml(text, str(path))
+        return Loaded(path.name, path, {} if found is None else found, text)
     return Loaded(path.name, path, None, text)
 
 

@@ -185,6 +185,8 @@ def _fingerprint(spec: Spec, facts: Facts, batch: Batch, duration: Duration) -> 
         data.pop(section, None)
     for key in ("token_env", "cache_dir"):
         data["model"].pop(key, None)
+    for key in ("workers", "prepared_dir", "rebuild"):
+        data["data"].pop(key, None)
     basis = {
         "spec": data,
         "batch": [batch.total, batch.micro, batch.accumulation, batch.processes],

@@ -66,7 +66,7 @@ class Places:
 
 
 def render_programs(plan: Plan) -> dict[str, str]:
-    """Return `train.py`, `chat.py` and `export.py`."""
+    """Return `prepare.py`, `train.py`, `chat.py` and `export.py`."""
     places = Places(plan)
     head = {
         "version": VERSION,
@@ -75,6 +75,7 @@ def render_programs(plan: Plan) -> dict[str, str]:
         "uses_path": any(os.path.isabs(path) for path in _paths(plan)),
     }
     return {
+        "prepare.py": render("programs/prepare.py.jinja", **head, **_prepare(plan, places)),
         "train.py": render("programs/train.py.jinja", **head, **_train(plan, places)),
         "chat.py": render("programs/chat.py.jinja", **head, **_chat(plan, places)),
         "export.py": render("programs/export.py.jinja", **head, **_export(plan, places)),
@@ -93,7 +94,8 @@ def render_fetch(source: str, *, local: bool, dtype: str, revision: str | None) 
 def _paths(plan: Plan) -> Iterator[str]:
     spec = plan.spec
     yield spec.model.path
-    yield from (p for p in (spec.tokenizer.path, spec.model.cache_dir, spec.export.output_dir) if p)
+    optional = (spec.model.cache_dir, spec.data.prepared_dir, spec.export.output_dir)
+    yield from (path for path in (spec.tokenizer.path, *optional) if path)
     sources = (*spec.data.sources, *spec.data.eval_sources)
     yield from (written(source).path for source in sources)
     if isinstance(spec.template, FileTemplate):
@@ -109,14 +111,35 @@ def _train(plan: Plan, places: Places) -> dict[str, object]:
         "seed": spec.training.seed,
         "device": spec.launch.device,
         "tokenizer": _tokenizer_args(plan, places),
-        "sources": [_source(written(source), places) for source in spec.data.sources],
-        "eval_sources": [_source(written(source), places) for source in spec.data.eval_sources],
-        "tokenize": _tokenize_args(plan),
-        "eval_rows": spec.data.eval_rows if not spec.data.eval_sources else 0,
         "model": _model_args(plan, places),
         "adapt": _adapt(plan),
         "fit": _fit_args(plan),
         "optimizer": _optimizer_args(plan),
+    }
+
+
+def _prepare(plan: Plan, places: Places) -> dict[str, object]:
+    data = plan.spec.data
+    args = [Arg("seed", python_literal(plan.spec.training.seed))]
+    if data.eval_rows and not data.eval_sources:
+        args.append(Arg("eval_rows", python_literal(data.eval_rows)))
+    if data.bad_rows == "skip":
+        args.append(Arg("bad_rows", python_literal(data.bad_rows)))
+        args.append(Arg("max_bad_share", python_literal(float(data.max_bad_share))))
+    args.append(Arg("output", "RUN_DIR"))
+    if data.prepared_dir is not None:
+        args.append(Arg("cache_dir", places.text(data.prepared_dir)))
+    if data.workers is not None:
+        args.append(Arg("workers", python_literal(data.workers)))
+    if data.rebuild:
+        args.append(Arg("rebuild", "True"))
+    place, *rest = _tokenizer_args(plan, places)
+    return {
+        "sources": [_source(written(source), places) for source in data.sources],
+        "eval_sources": [_source(written(source), places) for source in data.eval_sources],
+        "tokenizer": [Arg("path", place.text), *rest],
+        "options": _options_args(plan),
+        "args": args,
     }
 
 
@@ -176,10 +199,9 @@ def _source(source: WrittenSource, places: Places) -> Call:
     return Call(f"data.{kind}", tuple(args))
 
 
-def _tokenize_args(plan: Plan) -> list[Arg]:
+def _options_args(plan: Plan) -> list[Arg]:
     spec = plan.spec
     return [
-        Arg("tokenizer", "tokenizer"),
         Arg("loss_on", python_literal(only(spec.objective, Sft).loss_on)),
         Arg("max_length", python_literal(spec.data.max_length)),
         Arg("too_long", python_literal(spec.data.too_long)),

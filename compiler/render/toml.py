@@ -40,7 +40,9 @@ def _has_header(value: Any, path: SpecPath) -> bool:
     """Tell whether a value is written as a table of its own; an empty one inside a section stays on its line."""
     if isinstance(value, Mapping):
         return bool(value) or not path
-    return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], Mapping)
+    if not isinstance(value, list | tuple):
+        return False
+    return bool(value) and all(isinstance(item, Mapping) for item in value)
 
 
 def _name(path: SpecPath) -> str:

@@ -1,7 +1,7 @@
 """Diagnostics to text for people and to JSON for programs."""
 
 from .as_json import FORMAT_VERSION, pointer, render_json, render_json_of
-from .cells import TAB_WIDTH, visible_lines
+from .cells import TAB_WIDTH, shortened, visible_lines
 from .regions import Region, fix_regions, fixable, region_of
 from .sources import Composed, Documents, Source, main_document, ordered, sort_key
 from .text import render_text
@@ -22,6 +22,7 @@ __all__ = [
     "render_json",
     "render_json_of",
     "render_text",
+    "shortened",
     "sort_key",
     "visible_lines",
 ]

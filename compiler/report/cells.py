@@ -45,6 +45,15 @@ def _cell(character: str, column: int) -> tuple[str, int]:
 _JOINERS = "\u200c\u200d"
 
 
+MAX_TEXT = 2000
+"""Characters of a message that are shown: a name in it may be a mebibyte long."""
+
+
+def shortened(text: str) -> str:
+    """Return a message without the middle of what is too long to be read."""
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 200]} ... {text[-100:]}"
+
+
 def visible(text: str) -> str:
     """Replace what a terminal would obey instead of show: control, direction and invisible characters."""
     if text.isascii() and text.isprintable():

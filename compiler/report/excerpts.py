@@ -9,7 +9,7 @@ from attrs import frozen
 
 from ..diagnostics import Level
 from ..scanner import Span
-from .cells import Cells, Shown, cut, visible
+from .cells import Cells, Shown, cut, shortened, visible
 from .sources import Spot, is_flag
 
 _RESET = "\x1b[0m"
@@ -104,7 +104,7 @@ class Excerpt:
     def _underline(self, shown: Shown, mark: Mark, length: int) -> str:
         indent, size = shown.cells(*_columns(mark.spot, length))
         signs = ("^" if mark.is_primary else "-") * max(size, 1)
-        text = f"{signs} {visible(mark.text)}" if mark.text else signs
+        text = f"{signs} {visible(shortened(mark.text))}" if mark.text else signs
         color = self.color if mark.is_primary else GUTTER_COLOR
         return " " * indent + self.paint(text, color)
 

@@ -9,7 +9,7 @@ from attrs import frozen
 from ..diagnostics import Diagnostic, Level, Place
 from ..files import UnreadableError, read_regular_file
 from ..scanner import Span
-from .cells import visible, visible_lines
+from .cells import shortened, visible, visible_lines
 from .excerpts import GUTTER_COLOR, LEVEL_COLORS, Excerpt, Line, Mark, Paint
 from .regions import fixable
 from .sources import (
@@ -76,7 +76,7 @@ class _Block:
     def _headline(self) -> str:
         found = self.diagnostic
         head = self.paint(f"{found.level.value}[{found.code}]", self._color)
-        return head + self.paint(f": {visible(found.message)}", "1")
+        return head + self.paint(f": {visible(shortened(found.message))}", "1")
 
     def _marks(self) -> list[list[Mark]]:
         """Return the marks of each source, the finding's own source first."""
@@ -118,7 +118,7 @@ class _Block:
             return []
         lines = [f"{' ' * gutter} {self.paint('|', GUTTER_COLOR)}"]
         for kind, text in remarks:
-            first, *rest = visible_lines(text)
+            first, *rest = visible_lines(shortened(text))
             equals = self.paint("=", GUTTER_COLOR)
             lines.append(f"{' ' * gutter} {equals} {self.paint(kind, '1')}: {first}")
             lines += [f"{' ' * (gutter + 9)}{line}".rstrip() for line in rest]

@@ -49,6 +49,7 @@ from . import (
     references,
     rewards,
     rope,
+    rotations,
     run,
     schedule,
     secrets,
@@ -90,6 +91,7 @@ RULES: tuple[Rule, ...] = (
     *patterns.RULES,
     *blocks.RULES,
     *variants.RULES,
+    *rotations.RULES,
     *starts.RULES,
     *adapters.RULES,
     *combine.RULES,
@@ -116,17 +118,22 @@ RULES: tuple[Rule, ...] = (
     *available.RULES,
 )
 
+BASIC = (*ranges.RULES, *secrets.RULES)
+"""Rules about single values; other rules say nothing about a value that these refuse."""
+_BASIC_CODES = frozenset(rule.code for rule in BASIC)
+FURTHER = tuple(rule for rule in RULES if rule.code not in _BASIC_CODES)
+
 __all__ = ["RULES", "Rule", "check"]
 
 
 def check(spec: Spec, facts: Facts | None) -> list[Diagnostic]:
     """Return the findings of all rules; without facts only the rules that need none are asked.
 
-    A value that is out of range, or no text at all, is reported as that and as nothing else.
+    A value that is out of range, no text at all, or a secret, is reported as that and as nothing else.
     """
-    basic = _ask(ranges.RULES, spec, facts)
+    basic = _ask(BASIC, spec, facts)
     unusable = {finding.path for finding in basic}
-    further = _ask([rule for rule in RULES if rule not in ranges.RULES], spec, facts)
+    further = _ask(FURTHER, spec, facts)
     return basic + [found for found in further if unusable.isdisjoint(found.involves())]
 
 

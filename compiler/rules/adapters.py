@@ -8,7 +8,7 @@ from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import AdapterFacts, Facts
 from ..facts.adapters import VALUE_HEADS
 from ..spec import Lora, Spec
-from .common import ADAPTERS, METHOD_TYPE
+from .common import ADAPTERS, METHOD_TYPE, text_at
 from .rule import Rule
 
 PATHS: SpecPath = ("adapters", "paths")
@@ -29,7 +29,7 @@ def check_there(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     ```
     """
     for path, adapter in facts.adapters.items():
-        named = _text(spec, path)
+        named = text_at(spec, path)
         texts = {
             "missing": f"there is no folder `{named}`, and it is no hub id",
             "file": f"`{named}` is a file, expected the folder of an adapter",
@@ -69,7 +69,7 @@ def check_base(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
         if path[0] == "adapters" and len(names) > 1 and names.isdisjoint(("", ".", "..")):
             yield warning(
                 "A804",
-                f"`{_text(spec, path)}` was trained on `{adapter.base}`",
+                f"`{text_at(spec, path)}` was trained on `{adapter.base}`",
                 path,
                 labels=(Label(("model", "path"), "another model"),),
                 notes=("`base_model_name_or_path` of its adapter_config.json",),
@@ -101,7 +101,7 @@ def check_kind(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     if adapter.kind != spec.method.type:
         yield error(
             "A805",
-            f"`{_text(spec, path)}` is an adapter of kind `{adapter.kind}`, the method is `{spec.method.type}`",
+            f"`{text_at(spec, path)}` is an adapter of kind `{adapter.kind}`, the method is `{spec.method.type}`",
             path,
             label="continued here",
             labels=(Label(METHOD_TYPE, "another kind"),),
@@ -137,7 +137,7 @@ def check_rank(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     if adapter.rank is not None and adapter.rank != spec.method.rank:
         yield error(
             "A806",
-            f"`{_text(spec, path)}` has rank {adapter.rank}, `method.rank` is {spec.method.rank}",
+            f"`{text_at(spec, path)}` has rank {adapter.rank}, `method.rank` is {spec.method.rank}",
             ("method", "rank"),
             labels=(Label(path, f"rank {adapter.rank}, continued here"),),
             helps=(f'write `rank = {adapter.rank}`, or start a new adapter: `then = "new"`',),
@@ -202,7 +202,7 @@ def check_value_head(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     if adapter is not None and adapter.state == "folder" and not adapter.has_value_head:
         yield error(
             "A834",
-            f"the reward adapter `{_text(spec, path)}` has no value head",
+            f"the reward adapter `{text_at(spec, path)}` has no value head",
             path,
             notes=("looked for " + ", ".join(f"`{name}`" for name in VALUE_HEADS),),
             helps=('train one: `[objective] type = "reward"`',),
@@ -215,14 +215,6 @@ def _continued(spec: Spec, facts: Facts) -> tuple[SpecPath, AdapterFacts | None]
     if not spec.adapters.paths or spec.adapters.then != "continue":
         return path, None
     return path, facts.adapters.get(path)
-
-
-def _text(spec: Spec, path: SpecPath) -> str:
-    """Return what the spec says at a path."""
-    value: object = spec
-    for step in path:
-        value = value[step] if isinstance(value, tuple) else getattr(value, str(step))  # type: ignore[index]
-    return str(value)
 
 
 def _last(path: str) -> str:

@@ -62,7 +62,7 @@ def _is_told_by_row(source: Source, setting: str) -> bool:
 def _missing(path: SpecPath, column: str, file: str, columns: Columns | None) -> Diagnostic:
     names = columns.names if columns is not None else ()
     near = nearest(column, names)
-    shown = listed(names[:20]) or "none"
+    shown = listed([name[:60] for name in names[:20]]) or "none"
     return error(
         "D710",
         f"no row of `{file}` has the column `{column}`",

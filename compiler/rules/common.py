@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from attrs import frozen
 
@@ -75,6 +76,14 @@ def zero_stage(spec: Spec) -> int:
 def stage_label(spec: Spec) -> Label:
     """Return the label of the stage for a finding about something else."""
     return Label(("deepspeed", "zero_stage"), f"stage {spec.deepspeed.zero_stage} here")
+
+
+def text_at(spec: Spec, path: SpecPath) -> str:
+    """Return what the spec says at a path that it has."""
+    value: Any = spec
+    for step in path:
+        value = value[step] if isinstance(step, int) else getattr(value, step)
+    return str(value)
 
 
 def similar(word: str, names: Collection[str]) -> str | None:

@@ -10,6 +10,9 @@ from ..spec import Full, NoQuantization, Spec
 from .common import METHOD_TYPE
 from .rule import Rule
 
+TRANSFORMERS = "5.23"
+"""The version that runs are made for, which `tunec[train]` installs."""
+
 UNLOADABLE = {
     "InternVLChatModel": "the conversion whose name ends in `-hf`",
     "LlavaLlamaForCausalLM": "the conversion whose name ends in `-hf`",
@@ -83,9 +86,10 @@ def check_code(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
 
 
 def check_architecture(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
-    """The weights are in a layout that transformers cannot load.
+    """Transformers cannot load such a model.
 
-    Some models were released with code of their own and converted later; only the conversion can be trained.
+    Some models were released with code of their own and converted later; only the conversion can be trained. Others
+    are newer than the version of transformers that the run is made for.
 
     Fails:
     ```toml
@@ -98,6 +102,16 @@ def check_architecture(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     path = "model"
     ```
     """
+    from ..model_types import MODEL_TYPES
+
+    kind = facts.model.model_type
+    if kind is not None and not facts.model.has_code and kind not in MODEL_TYPES:
+        yield error(
+            "M610",
+            f"transformers {TRANSFORMERS} knows no models of type `{kind}`",
+            ("model", "path"),
+            notes=("`model_type` of the model's config.json",),
+        )
     for name in facts.model.architectures:
         if name in UNLOADABLE:
             yield error(

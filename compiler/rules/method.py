@@ -205,7 +205,7 @@ def check_parameters(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     ```
     """
     method, model = spec.method, facts.model
-    if not isinstance(method, Lora) or not model.known:
+    if not isinstance(method, Lora) or not method.parameters or not model.known:
         return
     linear = [f".{name}.weight" for name in model.linear_modules()]
     for index, name in enumerate(method.parameters):

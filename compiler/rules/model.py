@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts, ModelFacts
 from ..spec import FileTemplate, Spec
+from .common import text_at
 from .rule import Rule
 
 
@@ -26,8 +27,10 @@ def check_model(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """
     yield from _missing("M601", facts.model, spec.model.path, ("model", "path"), "model")
     if spec.tokenizer.path is not None:
-        place = ("tokenizer", "path")
+        place: SpecPath = ("tokenizer", "path")
         yield from _missing("M601", facts.tokenizer, spec.tokenizer.path, place, "tokenizer")
+    for place, model in facts.models.items():
+        yield from _missing("M601", model, text_at(spec, place), place, "model")
 
 
 def _missing(

@@ -38,6 +38,30 @@ schedule_free_sgd apollo_adamw apollo_adamw_layerwise stable_adamw
 TRANSFORMERS = frozenset(_NAMES.split())
 """The optimizers of transformers 5.23 by name."""
 
+OWN_KINDS = {
+    "adamw_torch": 'type = "adamw"',
+    "adamw_torch_fused": 'type = "adamw"',
+    "adamw_8bit": 'type = "adamw"` and `state = "8bit"',
+    "adamw_bnb_8bit": 'type = "adamw"` and `state = "8bit"',
+    "paged_adamw_8bit": 'type = "adamw"` and `state = "paged-8bit"',
+    "paged_adamw_32bit": 'type = "adamw"` and `state = "paged-32bit"',
+    "lion_32bit": 'type = "lion"',
+    "lion_8bit": 'type = "lion"` and `state = "8bit"',
+    "paged_lion_8bit": 'type = "lion"` and `state = "paged-8bit"',
+    "paged_lion_32bit": 'type = "lion"` and `state = "paged-32bit"',
+    "adafactor": 'type = "adafactor"',
+    "sgd": 'type = "sgd"',
+    "galore_adamw": 'type = "galore"',
+    "galore_adamw_8bit": 'type = "galore"` and `base = "adamw-8bit"',
+    "galore_adafactor": 'type = "galore"` and `base = "adafactor"',
+    "galore_adamw_layerwise": 'type = "galore"` and `layerwise = true',
+    "galore_adamw_8bit_layerwise": 'type = "galore"` and `layerwise = true',
+    "galore_adafactor_layerwise": 'type = "galore"` and `layerwise = true',
+    "apollo_adamw": 'type = "apollo"',
+    "apollo_adamw_layerwise": 'type = "apollo"` and `layerwise = true',
+}
+"""Those that this spec has as kinds."""
+
 ON_GPU = (
     "adamw_torch_xla",
     "adamw_torch_npu_fused",
@@ -197,6 +221,34 @@ def check_name(spec: Spec) -> Iterator[Diagnostic]:
         )
 
 
+def check_own_kind(spec: Spec) -> Iterator[Diagnostic]:
+    """An optimizer by its name in transformers that has a kind of its own here.
+
+    Its kind has its settings by name and is checked against the rest of the spec; options that are handed on are not.
+
+    Fails:
+    ```toml
+    [optimizer]
+    type = "transformers"
+    name = "adamw_torch"
+    ```
+    Passes:
+    ```toml
+    [optimizer]
+    type = "adamw"
+    ```
+    """
+    optimizer = spec.optimizer
+    own = OWN_KINDS.get(optimizer.name) if isinstance(optimizer, OtherOptimizer) else None
+    if isinstance(optimizer, OtherOptimizer) and own is not None:
+        yield warning(
+            "U811",
+            f"`{optimizer.name}` has a kind of its own",
+            ("optimizer", "name"),
+            helps=(f"write `{own}`",),
+        )
+
+
 def check_targets(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """A module whose gradients are to be projected does not exist.
 
@@ -268,6 +320,7 @@ RULES = (
     Rule("U802", "optimizer for whole models", pure=check_adapters),
     Rule("U807", "state for another device", pure=check_device),
     Rule("U808", "no such optimizer", pure=check_name),
+    Rule("U811", "optimizer with a kind of its own", pure=check_own_kind),
     Rule("U809", "projection matches nothing", factual=check_targets),
     Rule("U810", "no such start block", factual=check_start),
 )

@@ -196,7 +196,9 @@ def check_dora(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
             f"weight decomposition (DoRA) does not work on weights quantized by `{base.name}`",
             ("method", "dora"),
             labels=(base.label,),
-            helps=('remove `dora`, or quantize with `type = "bitsandbytes"`',),
+            helps=('remove `dora`, or quantize with `type = "bitsandbytes"`',)
+            if base.on_the_fly
+            else ("remove `dora`, or start from the original weights",),
         )
 
 

@@ -11,7 +11,7 @@ from ..diagnostics import Diagnostic, SpecPath, error
 from ..spec import Spec
 from .bounds import ANY, BOUNDS, COUNT, NATURAL, PART, POSITIVE, SHARE, Range
 from .rule import Rule
-from .walk import kindless, leaves, tables
+from .walk import kindless, tables, texts
 
 RANGES: dict[str, Range] = {
     # By name without kinds, or with them (`method[oft].rank`) where kinds differ.
@@ -154,8 +154,8 @@ def check_texts(spec: Spec) -> Iterator[Diagnostic]:
     name = "früh 1"
     ```
     """
-    for path, value in leaves(spec):
-        if not isinstance(value, str) or _key(path) == "generation.system":
+    for path, value in texts(spec):
+        if _key(path) == "generation.system":
             continue
         bad = next((c for c in value if _is_invisible(c)), None)
         if bad is not None:
@@ -181,7 +181,7 @@ def check_empty(spec: Spec) -> Iterator[Diagnostic]:
     path = "model"
     ```
     """
-    for path, value in leaves(spec):
+    for path, value in texts(spec):
         if value == "" and _key(path) != "generation.system":
             yield error("T213", f"`{_name(path)}` is empty", path)
     if not spec.data.sources:

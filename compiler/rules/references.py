@@ -167,7 +167,8 @@ def check_second_copy(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
         return
     count = facts.model.parameter_count()
     width = 4 if spec.training.precision == "fp32" else 2
-    size = f", about {count * width / GIB:.1f} GiB" if count is not None else ""
+    gib = (count or 0) * width / GIB
+    size = f", about {gib:.1f} GiB" if gib >= 0.1 else ""
     yield note(
         "O122",
         f"a second copy of the model is kept as reference{size}",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ..diagnostics import Diagnostic, SpecPath, error
 from ..spec import Spec
 from .rule import Rule
-from .walk import leaves
+from .walk import texts
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -46,8 +46,8 @@ def check_names(spec: Spec) -> Iterator[Diagnostic]:
     token_env = "HF_TOKEN"
     ```
     """
-    for path, value in leaves(spec):
-        if not _is_env(path) or not isinstance(value, str):
+    for path, value in texts(spec):
+        if not _is_env(path):
             continue
         if not ENV_NAME.fullmatch(value) or value.startswith(("hf_", "sk_", "ghp_")):
             name = str(path[-1])
@@ -89,8 +89,8 @@ def check_values(spec: Spec) -> Iterator[Diagnostic]:
     options = { seed = 1 }
     ```
     """
-    for path, value in leaves(spec):
-        kind = _kind_of_secret(value, path) if isinstance(value, str) and len(value) > 15 else None
+    for path, value in texts(spec):
+        kind = _kind_of_secret(value, path) if len(value) > 15 else None
         if kind is not None and not _is_env(path):
             yield error(
                 "S503",

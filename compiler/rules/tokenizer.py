@@ -9,8 +9,6 @@ from ..facts import Facts
 from ..spec import Spec
 from .rule import Rule
 
-EMBEDDING_WORDS = ("embed", "wte", "tok_embeddings", "embd")
-
 
 def check_splitting(spec: Spec) -> Iterator[Diagnostic]:
     """Special tokens cannot be split by a fast tokenizer.

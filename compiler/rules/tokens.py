@@ -129,9 +129,10 @@ def check_trained(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     trainable_tokens = ["<step>"]
     ```
     """
-    new = [(path, token) for path, token in _named(spec) if not _knows(facts, token)]
-    if not new or _trains_embeddings(spec):
+    vocabulary = facts.vocabulary
+    if vocabulary is None or _trains_embeddings(spec):
         return
+    new = [(path, token) for path, token in _named(spec) if token not in vocabulary]
     trained = spec.method.trainable_tokens if isinstance(spec.method, Lora) else ()
     left = [(path, token) for path, token in new if token not in trained]
     if left:
@@ -216,10 +217,6 @@ def _named(spec: Spec) -> list[tuple[SpecPath, str]]:
         named += [(("tokenizer", name, index), token) for index, token in enumerate(tokens)]
     named += [(("tokenizer", "described_tokens", t), t) for t in tokenizer.described_tokens]
     return named
-
-
-def _knows(facts: Facts, token: str) -> bool:
-    return facts.vocabulary is not None and token in facts.vocabulary
 
 
 def _trains_embeddings(spec: Spec) -> bool:

@@ -24,26 +24,6 @@ PROJECTED = (Galore, Apollo)
 BADAM = (BAdamLayer, BAdamRatio)
 STATES = {"8bit": "8 bit", "paged-32bit": "pages", "paged-8bit": "pages of 8 bit"}
 
-_NAMES = """
-adamw_torch adamw_torch_fused adamw_torch_xla adamw_torch_npu_fused adafactor adamw_anyprecision adamw_torch_4bit
-adamw_torch_8bit ademamix sgd adagrad adamw_bnb_8bit adamw_8bit ademamix_8bit lion_8bit lion_32bit paged_adamw_32bit
-paged_adamw_8bit paged_ademamix_32bit paged_ademamix_8bit paged_lion_32bit paged_lion_8bit rmsprop rmsprop_bnb
-rmsprop_bnb_8bit rmsprop_bnb_32bit galore_adamw galore_adamw_8bit galore_adafactor galore_adamw_layerwise
-galore_adamw_8bit_layerwise galore_adafactor_layerwise lomo adalomo grokadamw schedule_free_radam schedule_free_adamw
-schedule_free_sgd apollo_adamw apollo_adamw_layerwise stable_adamw
-"""
-TRANSFORMERS = frozenset(_NAMES.split())
-"""The optimizers of transformers 5.23 by name."""
-
-ON_GPU = (
-    "adamw_torch_xla",
-    "adamw_torch_npu_fused",
-    "adalomo",
-    "stable_adamw",
-    "galore_adamw_8bit",
-)
-"""Those of them that were seen to fail on a CPU."""
-
 
 def check_flattened(spec: Spec) -> Iterator[Diagnostic]:
     """The optimizer needs whole matrices, and DeepSpeed gives it pieces.

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, error, warning
-from ..facts import Facts
-from ..spec import AdaLora, Boft, Lora, Oft, PissaInit, Prefix, Spec
+from ..spec import AdaLora, Lora, PissaInit, Prefix, Spec
 from .common import METHOD_TYPE
-from .method import matching
 from .rule import Rule
 
 EMBEDDINGS = ("embed", "wte", "embd")
@@ -63,78 +61,6 @@ def check_budget(spec: Spec) -> Iterator[Diagnostic]:
                 f"start with more, such as `initial_rank = {min(method.rank, 2**16) * 3 // 2}`",
             ),
         )
-
-
-def check_blocks(spec: Spec) -> Iterator[Diagnostic]:
-    """The blocks of OFT are given by size and by number.
-
-    Fails:
-    ```toml
-    [method]
-    type = "oft"
-    block_size = 8
-    num_blocks = 4
-    ```
-    Passes:
-    ```toml
-    [method]
-    type = "oft"
-    block_size = 8
-    ```
-    """
-    method = spec.method
-    if isinstance(method, Oft) and method.block_size is not None and method.num_blocks is not None:
-        yield error(
-            "A823",
-            "the blocks are given twice",
-            ("method", "num_blocks"),
-            label="by their number",
-            labels=(Label(("method", "block_size"), "and by their size"),),
-            helps=("keep one of the two",),
-        )
-
-
-def check_division(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
-    """The blocks do not divide a layer.
-
-    BOFT refuses such a layer; OFT takes another size without a word that the spec knows of.
-
-    Fails:
-    ```toml
-    [method]
-    type = "oft"
-    block_size = 24
-    ```
-    Passes:
-    ```toml
-    [method]
-    type = "oft"
-    block_size = 16
-    ```
-    """
-    method = spec.method
-    if isinstance(method, Oft):
-        name = "num_blocks" if method.block_size is None else "block_size"
-        size = method.num_blocks if method.block_size is None else method.block_size
-    elif isinstance(method, Boft):
-        name, size = "block_size", method.block_size * 2 ** min(max(method.factors - 1, 0), 64)
-    else:
-        return
-    if size is None or size < 1 or facts.model.model_type == "gpt2":  # its weights lie transposed
-        return
-    modules = facts.model.linear_modules()
-    chosen = modules if method.targets == "all-linear" else _chosen(spec, facts)
-    for module in chosen:
-        if width := modules[module].shape[1] % size and modules[module].shape[1]:
-            butterfly = f" with {method.factors} factors" if isinstance(method, Boft) else ""
-            yield error(
-                "A824",
-                f"`method.{name}`{butterfly} does not divide the {width:,} inputs of `{module}`",
-                ("method", name),
-                label=f"{width:,} / {size:,} is no whole number",
-                helps=("use a power of two that divides every layer",),
-            )
-            return
 
 
 def check_rates(spec: Spec) -> Iterator[Diagnostic]:
@@ -235,7 +161,7 @@ def check_tokens(spec: Spec) -> Iterator[Diagnostic]:
 
 
 def check_bare(spec: Spec) -> Iterator[Diagnostic]:
-    """An adapter on a bare parameter knows neither dropout, nor magnitudes, nor biases.
+    """An adapter on a bare parameter knows neither dropout nor magnitudes of its own.
 
     Fails:
     ```toml
@@ -258,11 +184,7 @@ def check_bare(spec: Spec) -> Iterator[Diagnostic]:
     method = spec.method
     if not isinstance(method, Lora) or not method.parameters:
         return
-    against = {
-        "dropout": method.dropout > 0,
-        "dora": method.dora,
-        "bias": method.bias == "lora-only",
-    }
+    against = {"dropout": method.dropout > 0, "dora": method.dora}
     for name in (name for name, is_given in against.items() if is_given):
         yield error(
             "A832",
@@ -303,16 +225,8 @@ def check_prefix(spec: Spec) -> Iterator[Diagnostic]:
         )
 
 
-def _chosen(spec: Spec, facts: Facts) -> list[str]:
-    modules = facts.model.linear_modules()
-    targets: tuple[str, ...] = getattr(spec.method, "targets", ())
-    return [name for target in targets for name in matching(modules, target)]
-
-
 RULES = (
     Rule("A822", "no steps for ranks", pure=check_budget),
-    Rule("A823", "size and number of blocks", pure=check_blocks),
-    Rule("A824", "blocks and widths", factual=check_division),
     Rule("A825", "rates of a frozen matrix", pure=check_rates),
     Rule("A828", "adapter not convertible", pure=check_conversion),
     Rule("A829", "embeddings trained twice", pure=check_tokens),

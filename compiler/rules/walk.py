@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -24,6 +25,12 @@ def leaves(value: Any, path: SpecPath = ()) -> Iterator[tuple[SpecPath, Any]]:
             yield from leaves(item, (*path, key))
     else:
         yield path, value
+
+
+@lru_cache(maxsize=2)
+def texts(value: Any) -> tuple[tuple[SpecPath, str], ...]:
+    """Return (path, text) for every text below `value`; several rules look at all of them."""
+    return tuple((path, leaf) for path, leaf in leaves(value) if isinstance(leaf, str))
 
 
 def tables(value: Any, path: SpecPath = (), name: str = "") -> Iterator[tuple[SpecPath, str, Any]]:

@@ -170,8 +170,8 @@ class PreferenceSource(_Rows):
     format: Literal["preference"]
     """`preference`: a prompt, a better and a worse answer a row."""
 
-    prompt: str | None = "prompt"
-    """Column with the prompt; without it, both answers are whole conversations."""
+    prompt: str = "prompt"
+    """Column with the prompt. May be absent: both answers are then whole conversations that begin alike."""
 
     chosen: str = "chosen"
     """Column with the better answer."""
@@ -281,7 +281,8 @@ class Data:
     does not. `auto`: `joined` for pretraining, otherwise `off`."""
 
     prepared_dir: str | None = None
-    """Folder that keeps the tokenized data, relative to the spec. Default: inside the run folder."""
+    """Folder that keeps the tokenized data, relative to the spec. Default: `TUNEC_CACHE`, or `tunec` in the user's
+    cache folder. Runs that need the same data share it."""
 
     rebuild: bool = False
     """Tokenize again even where prepared data fit."""

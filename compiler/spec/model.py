@@ -137,7 +137,7 @@ class Adapters:
 
     then: Literal["continue", "new"] = "continue"
     """`continue`: all but the last are merged and training goes on with the last one;
-    `new`: all are merged, and training starts a fresh adapter."""
+    `new`: all are merged, and training starts afresh from there, by any method."""
 
     combine: Literal["merge", "linear", "svd", "ties", "dare"] = "merge"
     """`merge` one after the other, or combine them into one: weighted sum (`linear`), its low-rank form (`svd`),

@@ -20,7 +20,16 @@ import numpy as np
 
 from .. import storage
 from ..errors import ExitCode, UserError
-from .prepared import EVAL, TRAIN, Integers, SourceReport, Writer, write_report
+from .prepared import (
+    EVAL,
+    POINTER,
+    TRAIN,
+    Integers,
+    SourceReport,
+    Writer,
+    read_report,
+    write_report,
+)
 from .read import Source
 from .samples import held_out
 from .tokenizer import Tokenizer
@@ -28,7 +37,6 @@ from .work import Job, Options, Result, work
 
 ENGINE = 1
 """Raised whenever the same input gives other tokens: prepared data of older versions are then made again."""
-POINTER = "prepared.json"
 
 
 def prepare(
@@ -64,8 +72,24 @@ def prepare(
     if rebuild or not is_complete(folder):
         made = Preparation(jobs, options, bad_rows, max_bad_share, workers)
         made.run(tokenizer, folder, eval_rows=eval_rows, seed=seed, digests=digests)
+    for line in _told(folder):
+        print(line, flush=True)
     storage.write_json(output / POINTER, {"folder": str(folder.absolute()), "key": key})
     return folder
+
+
+def _told(folder: Path) -> Iterator[str]:
+    """Yield a line for each source: what became of its rows."""
+    for report in (SourceReport(**source) for source in read_report(folder)["sources"]):
+        kind = "evaluation data" if report.evaluation else "data"
+        share = 100 * report.trainable / max(report.tokens, 1)
+        counts = ((report.truncated, "truncated"), (report.dropped, "dropped"), (report.bad, "bad"))
+        parts = [
+            f"{report.read:,} rows",
+            *(f"{count:,} {gate}" for count, gate in counts if count),
+            f"{report.tokens:,} tokens ({share:.0f} % carry loss)",
+        ]
+        yield f"{kind} {report.name}: {', '.join(parts)}"
 
 
 def default_cache() -> Path:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from .. import storage
 from ..errors import ExitCode, UserError
+from ..records import read_json
 from .encode import Flags, Tokens
 from .samples import IGNORED, Sample, Samples
 
@@ -26,6 +27,8 @@ TOKENS, LOSS, INDEX, TRAINABLE, ORIGIN, TRAIN, EVAL, REPORT = (
     "eval.npy",
     "report.json",
 )
+POINTER = "prepared.json"
+"""File of the run folder that says where its prepared data are."""
 Integers = npt.NDArray[np.int64]
 
 
@@ -176,6 +179,23 @@ def read_report(folder: Path) -> dict[str, Any]:
     """Return what `write_report` wrote."""
     found: dict[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     return found
+
+
+def load(run_dir: Path) -> tuple[Samples, Samples]:
+    """Return the (training, evaluation) samples that `prepare.py` made for a run.
+
+    Raises:
+        UserError: (DATA) there are none, or they are torn or changed.
+    """
+    pointer = read_json(run_dir / POINTER)
+    folder = pointer.get("folder")
+    if not isinstance(folder, str):
+        raise UserError(
+            "the data are not prepared",
+            help="start with ./launch.sh, or run prepare.py first",
+            code=ExitCode.DATA,
+        )
+    return open_prepared(Path(folder))
 
 
 def open_prepared(folder: Path) -> tuple[Samples, Samples]:

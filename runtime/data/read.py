@@ -288,7 +288,7 @@ def _check_encodable(text: str, what: str, place: str) -> None:
 
 
 def _names(row: dict[str, Any]) -> str:
-    names = ", ".join(f"`{key}`" for key in row) or "none"
+    names = ", ".join(f"`{key[:60]}`" for key in [*row][:20]) or "none"
     return names.encode("utf-8", "backslashreplace").decode()
 
 

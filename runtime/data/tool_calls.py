@@ -127,7 +127,9 @@ def _read_minimax1(text: str, _: Types) -> Iterator[ToolCall]:
         place = _skip(text, end)
 
 
-def _tagged(head: str, key: str, close: str, end: str) -> Callable[[str, Types], Iterator[ToolCall]]:
+def _tagged(
+    head: str, key: str, close: str, end: str
+) -> Callable[[str, Types], Iterator[ToolCall]]:
     """Make the reader of a format that writes a key and a value at a time.
 
     Args:
@@ -286,8 +288,6 @@ READERS: dict[str, Callable[[str, Types], Iterator[ToolCall]]] = {
     "qwen3_5": _tagged(
         r"<function=([^>]+)>", r"<parameter=(.*?)>\n?", r"\n?</parameter>", "</function>"
     ),
-    "seed_oss": _tagged(
-        r"<function=([^>]+)>", r"<parameter=(.*?)>", "</parameter>", "</function>"
-    ),
+    "seed_oss": _tagged(r"<function=([^>]+)>", r"<parameter=(.*?)>", "</parameter>", "</function>"),
 }
 """How each format is read back."""

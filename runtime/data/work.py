@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -15,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import ExitCode, UserError
+from ..rank import PR_SET_PDEATHSIG, prctl
 from .chat import Span, render
 from .conversation import Conversation
 from .encode import Flags, Tokens, encode
@@ -98,6 +100,13 @@ _encoder: Encoder | None = None
 """The encoder of a worker, which it got by being forked: a tokenizer is never sent through a pipe."""
 
 
+def _enter_worker() -> None:
+    """Ctrl-C is the parent's to handle, and nobody outlives it: a killed parent takes its workers along."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _in_worker(chunk: Chunk) -> Result:
     assert _encoder is not None
     return _encoder(chunk)
@@ -109,7 +118,9 @@ def _shared(encoder: Encoder, chunks: Iterator[Chunk], count: int) -> Iterator[R
     # The workers are the parallelism; threads of a tokenizer inside each of them would fight for the cores.
     threads = os.environ.get("TOKENIZERS_PARALLELISM")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("fork"))
+    pool = ProcessPoolExecutor(
+        count, mp_context=multiprocessing.get_context("fork"), initializer=_enter_worker
+    )
     waiting: deque[Future[Result]] = deque()
     try:
         for chunk in chunks:

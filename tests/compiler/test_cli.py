@@ -115,6 +115,15 @@ def test_version(tunec: Tunec) -> None:
     assert tunec("--version") == (0, f"tunec {VERSION}\n", "")
 
 
+def test_running_as_a_module() -> None:
+    """`python -m` works where the command is not on the path."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tunec.compiler.cli", "--version"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"tunec {VERSION}\n"
+
+
 @pytest.mark.parametrize(
     "words", [[], ["tune"], ["check"], ["plan"], ["check", "--fast", "x"], ["plan", "a", "b"]]
 )
@@ -307,7 +316,7 @@ def test_plan_shows_a_file(spec: Path, tunec: Tunec) -> None:
     code, _, err = tunec("plan", spec, "--show", "train.sh")
     assert code == 2
     assert "there is no generated file `train.sh`" in err
-    assert "launch.sh, train.py, chat.py, export.py" in err
+    assert "train.py, chat.py, export.py" in err
 
 
 # --- compile ---------------------------------------------------------------------------------------------

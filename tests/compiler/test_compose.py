@@ -7,7 +7,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -345,7 +345,7 @@ def make_socket(path: Path) -> None:
         made.bind(path.name)
 
 
-ODD = {
+ODD: dict[str, tuple[Callable[[Path], object], str]] = {
     "folder": (lambda path: path.mkdir(), "this is a folder, not a regular file"),
     "pipe": (lambda path: os.mkfifo(path), "this is a pipe, not a regular file"),
     "socket": (make_socket, "the file cannot be read: no such device or address"),

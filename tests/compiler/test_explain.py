@@ -161,3 +161,12 @@ def test_names_in_any_case_and_codes_by_name() -> None:
     text = explain("p101")
     assert text is not None
     assert text.startswith("P101: byte order mark\n\nThe file starts with")
+
+
+def test_extends_is_explained() -> None:
+    """The one key outside of sections has its text, and the overview leads to it."""
+    text = explain("extends")
+    assert text is not None
+    assert text.startswith("extends: list of texts, at the top of the file\n\n`extends` is a list")
+    assert "Paths inside any of the files count from the folder of the file that is" in text
+    assert "tunec explain extends" in (explain("") or "")

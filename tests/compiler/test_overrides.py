@@ -262,6 +262,21 @@ def test_each_finding_points_at_the_flag(flag: str, code: str, mark: str) -> Non
     assert lines[4].startswith(f"  |      {mark}")
 
 
+def test_a_misspelled_key_that_the_file_has() -> None:
+    """A flag is mostly meant for a key that is given already."""
+    assert report("method.rnak=16") == dedent("""\
+        error[T201]: unknown key `rnak` in `[method]`
+         --> --set method.rnak=16
+          |
+          | --set method.rnak=16
+          |              ^^^^ unknown key
+          |
+          = help: a similar name is `rank`, which is given
+
+        1 error
+        """)
+
+
 def test_long_flags_and_flags_of_several_lines() -> None:
     """The name of a flag stays on one line; the excerpt shows the line in question."""
     flag = "run.nmae='''\n" + "x" * 100 + "'''"

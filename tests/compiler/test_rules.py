@@ -11,7 +11,6 @@ from typing import Any, get_args, get_type_hints
 
 import attrs
 import pytest
-import tomli
 
 import tiny
 from tunec.compiler.diagnostics import Diagnostic, Level
@@ -23,65 +22,9 @@ from tunec.compiler.rules.ranges import RANGES
 from tunec.compiler.rules.walk import kindless
 from tunec.compiler.spec import Spec
 
-BAD_ROW = '{"messages": [{"role": "assistant", "content": "Hello."}]}'
 NOT_YET = "N901"
 """Of settings that are checked, but not executed by this version."""
 BLOCK = re.compile(r"^(Fails|Passes):\n```toml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """A folder with everything that the examples in the rules' docstrings name."""
-    base = tmp_path_factory.mktemp("rules")
-    for name in ("model", "torn-model", "bare-model", "untemplated-model"):
-        shutil.copytree(tiny_model, base / name)
-    weights = base / "torn-model" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    (base / "bare-model" / "tokenizer.json").unlink()
-    (base / "untemplated-model" / "chat_template.jinja").unlink()
-    (base / "model.gguf").write_bytes(b"GGUF")
-    tiny.write_chats(base / "data" / "chat.jsonl", 24)
-    tiny.write_chats(base / "data" / "more.jsonl", 6, seed=1)
-    rows = (base / "data" / "chat.jsonl").read_text().splitlines()[:2]
-    (base / "data" / "bad.jsonl").write_text("\n".join([*rows, BAD_ROW]) + "\n")
-    (base / "data" / "empty.jsonl").write_text("\n")
-    tiny.write_kinds(base)
-    tiny.write_models(base)
-    (base / "other").mkdir()
-    (base / "other" / "thesis.tex").write_text("\\begin{document}")
-    return base
-
-
-@pytest.fixture
-def found(folder: Path) -> Callable[..., tuple[Diagnostic, ...]]:
-    """Lay a TOML block over the base spec and return the findings."""
-
-    def find(text: str, **options: Any) -> tuple[Diagnostic, ...]:
-        spec = write_over(folder / "spec.toml", text)
-        return analyse(spec, {}, **options).diagnostics
-
-    return find
-
-
-@pytest.fixture
-def only(found: Callable[..., tuple[Diagnostic, ...]]) -> Callable[[str], Diagnostic]:
-    """Lay a TOML block over the base spec and return its one finding."""
-
-    def find(text: str) -> Diagnostic:
-        (finding,) = found(text)
-        return finding
-
-    return find
-
-
-def write_over(path: Path, text: str) -> Path:
-    """Write the base spec with `text` over it; a length or a batch of its own replaces that of the base."""
-    base, given = tomli.loads(tiny.BASE), tomli.loads(text)
-    if "epochs" in given.get("training", {}):
-        base["training"].pop("steps")
-    if "batch" in given:
-        base["batch"] = {}
-    return tiny.write_spec(path, text, base=tiny.to_toml(base))
 
 
 def blocks(rule: Rule) -> dict[str, str]:
@@ -297,13 +240,13 @@ def test_truncated_weights_name_both_sizes(folder: Path, only: Callable[[str], D
 
 def test_a_bad_row_is_shown_at_its_place(folder: Path) -> None:
     """The report of a bad row leads to file and line, and shows the row."""
-    spec = write_over(
+    spec = tiny.write_over(
         folder / "spec.toml", '[[data.sources]]\nformat = "messages"\npath = "data/bad.jsonl"\n'
     )
     analysis = analyse(spec, {})
     report = render_text(analysis.diagnostics, analysis.source, color=False, width=100)
     assert f"--> {folder / 'data' / 'bad.jsonl'}:3:1" in report
-    assert f"3 | {BAD_ROW}" in report
+    assert f"3 | {tiny.BAD_ROW}" in report
 
 
 def test_batch_arithmetic_is_shown_at_its_places(folder: Path) -> None:

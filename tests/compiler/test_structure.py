@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import datetime
-import types
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, get_args
 
 import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specs import specs
 from tunec.compiler.diagnostics import Diagnostic, Level, SpecPath
 from tunec.compiler.docs import field_docs, first_sentence
-from tunec.compiler.names import RENAMED
+from tunec.compiler.importers.homes.advice import renamed
+from tunec.compiler.importers.paths import classes_along
 from tunec.compiler.spec import (
     AlpacaSource,
     Full,
@@ -409,23 +410,14 @@ def test_all_errors_come_at_once_and_a_spec_comes_out() -> None:
 # --- tables of names -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", RENAMED)
+@pytest.mark.parametrize("name", renamed())
 def test_foreign_names_lead_to_existing_keys(name: str) -> None:
     """Each target exists, and a target with a value is accepted."""
-    target, _, value = RENAMED[name].partition(" = ")
-    section, key = target.split(".", 1)
-    if key == "sources.limit":
-        key = "sources"
-    classes = _classes(attrs.fields_dict(Spec)[section].type)
-    owners = [cls for cls in classes if key in attrs.fields_dict(cls)]
-    assert owners
+    target, _, value = renamed()[name].partition(" = ")
+    assert list(classes_along(target))
     if value:
+        section, key = target.split(".")
         assert structure(changed(**{section: {key: value.strip('"')}})).diagnostics == ()
-
-
-def _classes(type_: Any) -> tuple[type, ...]:
-    structure(minimal())  # resolves the types of the fields
-    return get_args(type_) or (type_,)
 
 
 def test_every_code_is_explained() -> None:
@@ -473,33 +465,8 @@ def _tables(type_: Any) -> list[type]:
     return [table for arm in get_args(type_) for table in _tables(arm)]
 
 
-def values(type_: Any) -> st.SearchStrategy[Any]:
-    """Return a strategy for the values of a field."""
-    origin, args = get_origin(type_), get_args(type_)
-    if origin is Literal:
-        return st.sampled_from(args)
-    if origin in (Union, types.UnionType):
-        return st.one_of([values(arm) for arm in args])
-    if origin is tuple:
-        return st.lists(values(args[0]), max_size=3).map(tuple)
-    if origin is dict:
-        return st.dictionaries(st.text(max_size=8), values(args[1]), max_size=3)
-    if attrs.has(type_):
-        attrs.resolve_types(type_)
-        fields = {f.name: values(f.type) for f in attrs.fields(type_)}
-        return st.fixed_dictionaries(fields).map(lambda given: type_(**given))
-    simple: dict[Any, st.SearchStrategy[Any]] = {
-        int: st.integers(-(1 << 63), (1 << 63) - 1),
-        float: st.floats(allow_nan=False, allow_infinity=False),
-        str: st.text(max_size=8),
-        bool: st.booleans(),
-        types.NoneType: st.none(),
-    }
-    return simple[type_]
-
-
 @settings(max_examples=60, deadline=None)
-@given(values(Spec))
+@given(specs())
 def test_a_spec_survives_being_written_and_read(spec: Spec) -> None:
     """Plain data say everything a spec says."""
     result = structure(unstructure(spec))
@@ -533,7 +500,7 @@ def _spoil(data: Any, junk: Any, choose: Any) -> Any:
 
 
 @settings(max_examples=100, deadline=None)
-@given(values(Spec), st.lists(_ANY, max_size=4), st.randoms(use_true_random=False))
+@given(specs(), st.lists(_ANY, max_size=4), st.randoms(use_true_random=False))
 def test_any_data_give_a_spec_and_findings(spec: Spec, junk: list[Any], choose: Any) -> None:
     """However the data are spoiled: a spec comes out, and a broken path has a finding near it."""
     data: Any = unstructure(spec)

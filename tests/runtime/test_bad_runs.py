@@ -17,7 +17,8 @@ pytestmark = pytest.mark.heavy
 
 
 def run_alone(run_dir: Path, patch: str = "") -> subprocess.CompletedProcess[str]:
-    """Run `train.py` without launcher, after a patch."""
+    """Prepare, then run `train.py` without launcher, after a patch."""
+    subprocess.run([sys.executable, "prepare.py"], cwd=run_dir, capture_output=True, check=True)
     code = f"{patch}\nimport runpy\nrunpy.run_path('train.py', run_name='__main__')"
     return subprocess.run(
         [sys.executable, "-c", code],

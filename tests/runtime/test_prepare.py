@@ -14,8 +14,8 @@ import pytest
 import tiny
 from tunec.runtime.data import Alpaca, Messages, read, tokenize
 from tunec.runtime.data import prepare as preparation
-from tunec.runtime.data.prepare import POINTER, is_complete, prepare
-from tunec.runtime.data.prepared import open_prepared, read_report
+from tunec.runtime.data.prepare import is_complete, prepare
+from tunec.runtime.data.prepared import POINTER, open_prepared, read_report
 from tunec.runtime.data.samples import Samples, split
 from tunec.runtime.data.tokenizer import Tokenizer
 from tunec.runtime.data.work import Options

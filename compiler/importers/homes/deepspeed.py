@@ -77,4 +77,3 @@ DEEPSPEED: Table = {
     "communication_data_type": replaced("gradients travel in the type of the gradients"),
 }
 """Dotted key to entry."""
-

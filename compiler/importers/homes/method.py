@@ -117,9 +117,7 @@ OPTIMIZERS: Table = {
     "apollo_layerwise": at("optimizer[apollo].layerwise"),
     "apollo_scale_front": at("optimizer[apollo].limit_before_scaling"),
     "use_badam": decides("optimizer.type", how='`true` is `"badam"` or `"badam-ratio"`'),
-    "badam_mode": decides(
-        "optimizer.type", how='`layer` is `"badam"`, `ratio` is `"badam-ratio"`'
-    ),
+    "badam_mode": decides("optimizer.type", how='`layer` is `"badam"`, `ratio` is `"badam-ratio"`'),
     "badam_start_block": at("optimizer[badam].start_block"),
     "badam_switch_mode": at("optimizer[badam].order"),
     "badam_switch_interval": at("optimizer[badam|badam-ratio].interval"),
@@ -136,9 +134,7 @@ SWANLAB: Table = {
     "swanlab_workspace": at("logging.trackers[swanlab].workspace"),
     "swanlab_run_name": at("logging.trackers[swanlab].run_name"),
     "swanlab_mode": at("logging.trackers[swanlab].mode"),
-    "swanlab_api_key": at(
-        "logging.trackers[swanlab].key_env", convert=variable("SWANLAB_API_KEY")
-    ),
+    "swanlab_api_key": at("logging.trackers[swanlab].key_env", convert=variable("SWANLAB_API_KEY")),
     "swanlab_logdir": at("logging.trackers[swanlab].dir"),
     "swanlab_lark_webhook_url": at(
         "logging.trackers[swanlab].webhook_env", convert=variable("LARK_WEBHOOK_URL")

@@ -234,7 +234,7 @@ DISTRIBUTED: Table = {
     "ddp_static_graph": anyway(_DDP),
     "ddp_backend": replaced(f"{_DDP}; NCCL on GPUs, Gloo on CPUs", "nccl", "gloo"),
     "ddp_timeout": at("deepspeed.timeout_s"),
-    "fsdp": replaced(
+    "fsdp": anyway(
         "ZeRO shards as FSDP does: `full_shard` is `deepspeed.zero_stage = 3`, `shard_grad_op` is stage 2, "
         '`offload` is `offload_parameters = "cpu"`; the import sets these'
     ),

@@ -187,8 +187,9 @@ def _message_tag(put: _Writer, key: str, raw: Any) -> None:
 
 def _report(put: _Writer, entry: dict[str, Any]) -> None:
     """Report what the entry says beyond its homes."""
-    for key in entry.keys() - DATASET_INFO.keys():
-        put.lose(key, "the key is not known")
+    for key in entry:
+        if key not in DATASET_INFO:
+            put.lose(key, "the key is not known")
     if _is_on(entry.get("ranking")) and "chosen" not in _written(put):
         put.lose("ranking", "pairs need the columns `chosen` and `rejected`")
     if put.cls is SOURCES["messages"]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ...diagnostics import SpecPath
 from ..convert import UnfitError, as_float, as_list, as_text, clean
 from ..placing import Import
@@ -58,11 +56,11 @@ def find_registry(work: Import) -> Registry | None:
 def _put(work: Import, path: SpecPath, name: str, registry: Registry | None) -> None:
     work.draft.note(path, f"{path[1]}: {name}" + (f" of {registry.file}" if registry else ""))
     if work.settings.text("dataset_dir") == "ONLINE":
-        _put_values(work, path, format="alpaca", path=name, hub="huggingface")
+        _put_values(work, path, {"format": "alpaca", "path": name, "hub": _online(work)})
     elif registry is not None and name in registry.entries:
         put_source(work, path, name, registry)
     else:
-        _put_values(work, path, format="catalog", entry=name)
+        _put_values(work, path, {"format": "catalog", "entry": name})
         if registry is None:
             work.ask(
                 "dataset",
@@ -74,7 +72,14 @@ def _put(work: Import, path: SpecPath, name: str, registry: Registry | None) -> 
             work.lose("dataset", f"`{name[:60]}` does not stand in {registry.file}{near}")
 
 
-def _put_values(work: Import, path: SpecPath, **values: Any) -> None:
+def _online(work: Import) -> str:
+    """Return the hub that names are ids of, which the environment decides."""
+    if work.settings.switched("USE_MODELSCOPE_HUB"):
+        return "modelscope"
+    return "modelers" if work.settings.switched("USE_OPENMIND_HUB") else "huggingface"
+
+
+def _put_values(work: Import, path: SpecPath, values: dict[str, str]) -> None:
     for field, value in values.items():
         work.draft.put((*path, field), value, "")
 

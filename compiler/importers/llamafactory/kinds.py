@@ -60,7 +60,9 @@ def choose_kinds(work: Import) -> None:
 def _method(work: Import) -> None:
     kind = work.settings.word("finetuning_type", "lora")
     if kind not in METHODS:
-        work.lose("finetuning_type", f"`{kind[:40]}` is none of {', '.join(METHODS)}; lora is written")
+        work.lose(
+            "finetuning_type", f"`{kind[:40]}` is none of {', '.join(METHODS)}; lora is written"
+        )
         kind = "lora"
     work.choose("method", kind, _key(work, "finetuning_type"))
 
@@ -114,7 +116,9 @@ def _reward(work: Import) -> None:
         work.lose("reward_model_type", f"`{word[:40]}` is none of {', '.join(REWARDS)}")
     work.choose("objective.reward", REWARDS.get(word, "adapter"), _key(work, "reward_model_type"))
     if word == "full" and work.settings.has("reward_model_quantization_bit"):
-        work.choose("objective.reward.quantization", "bitsandbytes", "reward_model_quantization_bit")
+        work.choose(
+            "objective.reward.quantization", "bitsandbytes", "reward_model_quantization_bit"
+        )
 
 
 def _adapter_init(work: Import) -> None:
@@ -135,7 +139,11 @@ def _quantization(work: Import) -> None:
     if not work.settings.has("quantization_bit"):
         return
     if method in QUANTIZERS:
-        key = "quantization_method" if work.settings.has("quantization_method") else "quantization_bit"
+        key = (
+            "quantization_method"
+            if work.settings.has("quantization_method")
+            else "quantization_bit"
+        )
         work.choose("quantization", QUANTIZERS[method], key)
     elif method in IDLE_QUANTIZERS:
         work.differs(
@@ -196,7 +204,8 @@ def _ray(work: Import) -> None:
         work.choose("launch", "ray", "ray_num_workers")
 
 
-def _trackers(work: Import) -> None:
+def choose_trackers(work: Import) -> None:
+    """Write a table for each tracker of `report_to`."""
     for name in _tracker_names(work):
         _add_tracker(work, name, "report_to")
     if work.settings.flag("use_swanlab") and "logging.trackers[swanlab]" not in work.items:
@@ -205,7 +214,9 @@ def _trackers(work: Import) -> None:
 
 def _tracker_names(work: Import) -> list[str]:
     try:
-        names = [as_text(name).strip().lower() for name in as_list(work.settings.raw("report_to", []))]
+        names = [
+            as_text(name).strip().lower() for name in as_list(work.settings.raw("report_to", []))
+        ]
     except UnfitError as unfit:
         work.lose("report_to", str(unfit))
         return []
@@ -241,5 +252,5 @@ CHOICES: tuple[Callable[[Import], None], ...] = (
     _engine,
     _optional,
     _ray,
-    _trackers,
+    choose_trackers,
 )

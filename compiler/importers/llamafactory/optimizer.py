@@ -34,37 +34,37 @@ BASES = {
 """Name to what GaLore works with."""
 
 
-def read_optimizer(work: Import) -> None:
-    """Decide kind and state of the optimizer by `optim`, unless a switch such as `use_galore` has."""
-    name = work.settings.word("optim")
+def read_optimizer(work: Import, key: str = "optim") -> None:
+    """Decide kind and state of the optimizer by a setting, unless a switch such as `use_galore` has."""
+    name = work.settings.word(key)
     if "optimizer" in work.kinds:
-        _beside_switch(work, name)
+        _beside_switch(work, key, name)
     elif name in ADAMW:
-        work.choose("optimizer", "adamw", "optim")
+        work.choose("optimizer", "adamw", key)
     elif name in STATES:
         kind, state = STATES[name]
-        work.choose("optimizer", kind, "optim")
-        work.put("optimizer.state", state, "optim")
+        work.choose("optimizer", kind, key)
+        work.put("optimizer.state", state, key)
     elif name in ("adafactor", "sgd"):
-        work.choose("optimizer", name, "optim")
+        work.choose("optimizer", name, key)
     elif name.startswith("galore_"):
-        _galore(work, name)
+        _galore(work, key, name)
     elif name.startswith("apollo_adamw"):
-        work.choose("optimizer", "apollo", "optim")
-        work.put("optimizer.layerwise", name.endswith("_layerwise"), "optim")
+        work.choose("optimizer", "apollo", key)
+        work.put("optimizer.layerwise", name.endswith("_layerwise"), key)
     elif name:
-        work.choose("optimizer", "transformers", "optim")
-        work.put("optimizer.name", work.settings.text("optim"), "optim")
+        work.choose("optimizer", "transformers", key)
+        work.put("optimizer.name", work.settings.text(key), key)
 
 
-def _galore(work: Import, name: str) -> None:
-    work.choose("optimizer", "galore", "optim")
-    work.put("optimizer.base", BASES.get(name.removesuffix("_layerwise"), "adamw"), "optim")
-    work.put("optimizer.layerwise", name.endswith("_layerwise"), "optim")
+def _galore(work: Import, key: str, name: str) -> None:
+    work.choose("optimizer", "galore", key)
+    work.put("optimizer.base", BASES.get(name.removesuffix("_layerwise"), "adamw"), key)
+    work.put("optimizer.layerwise", name.endswith("_layerwise"), key)
 
 
-def _beside_switch(work: Import, name: str) -> None:
+def _beside_switch(work: Import, key: str, name: str) -> None:
     if work.kinds["optimizer"] == "galore" and name in BASES:
-        work.put("optimizer.base", BASES[name], "optim")
+        work.put("optimizer.base", BASES[name], key)
     elif name and name not in ADAMW:
-        work.idle("optim", f"the optimizer is `{work.kinds['optimizer']}`, which a switch chose")
+        work.idle(key, f"the optimizer is `{work.kinds['optimizer']}`, which a switch chose")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..deepspeed import read_deepspeed, read_fsdp
+from ..deepspeed import read_deepspeed, read_fsdp, settle_batch
 from ..homes import OLD_NAMES, entries
-from ..placing import Import, fill_required, place_all, place_defaults
+from ..placing import Import, drop_idle_defaults, fill_required, place_all, place_defaults
 from . import together
 from .dataset_info import similar
 from .datasets import read_datasets
@@ -43,6 +43,7 @@ EVALUATED = ("eval_dataset", "val_size")
 def import_run(work: Import) -> None:
     """Fill the draft of an import from its settings."""
     _rename(work)
+    work.settings.verb = _verb(work)
     table = entries()
     _report_unknown(work)
     choose_kinds(work)
@@ -51,8 +52,9 @@ def import_run(work: Import) -> None:
     for read in READERS:
         read(work)
     _engine(work)
-    place_defaults(work, table, work.settings.given.keys())
-    _drop_idle_defaults(work)
+    place_defaults(work, table)
+    drop_idle_defaults(work, is_evaluated=any(map(work.settings.has, EVALUATED)))
+    settle_batch(work)
     fill_required(work)
     report_surprises(work)
 
@@ -82,14 +84,8 @@ def _engine(work: Import) -> None:
         work.put("deepspeed.zero_stage", 0, f"{work.by_default}: nothing is sharded")
 
 
-def _drop_idle_defaults(work: Import) -> None:
-    """Take defaults back that say nothing here."""
-    drop = []
-    if not any(work.settings.has(name) for name in EVALUATED):
-        drop.append(("evaluation", "micro_size"))
-    if work.draft.value("evaluation", "micro_size") == work.draft.value("batch", "micro_size"):
-        drop.append(("evaluation", "micro_size"))
-    for path in drop:
-        entry = work.draft.entries.get(path)
-        if entry is not None and entry.comment == work.by_default:
-            del work.draft.entries[path]
+def _verb(work: Import) -> str:
+    """Return what a configuration is for: one without data, stage and `do_train` only uses a model."""
+    trains = any(map(work.settings.has, ("dataset", "stage", "do_train", "learning_rate")))
+    uses = any(map(work.settings.has, ("export_dir", "infer_backend", "adapter_name_or_path")))
+    return "chat" if work.settings.verb == "train" and uses and not trains else work.settings.verb

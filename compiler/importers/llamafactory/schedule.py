@@ -42,7 +42,9 @@ def read_warmup(work: Import) -> None:
         if ratio:
             work.idle("warmup_ratio", "`warmup_steps` decides")
     elif steps or ratio:
-        work.put("training.warmup_ratio", steps or ratio, "warmup_steps" if steps else "warmup_ratio")
+        work.put(
+            "training.warmup_ratio", steps or ratio, "warmup_steps" if steps else "warmup_ratio"
+        )
 
 
 def read_schedule_settings(work: Import) -> None:
@@ -133,7 +135,7 @@ def _interval(work: Import, path: str, name: str) -> None:
     if number is None:
         if work.settings.has(name):
             work.lose(name, "it is no number")
-        work.put(path, 500, work.by_default)
+        work.put(path, work.defaults.get(name, 500), work.by_default)
     elif number >= 1:
         work.put(path, int(number), name)
     else:

@@ -21,7 +21,9 @@ class Surprise:
 
 
 def _loss(*words: str) -> Test:
-    return lambda work: work.kinds["objective"] == "dpo" and work.settings.word("pref_loss") in words
+    return lambda work: (
+        work.kinds["objective"] == "dpo" and work.settings.word("pref_loss") in words
+    )
 
 
 def _flag(name: str) -> Test:
@@ -56,7 +58,8 @@ SURPRISES = (
     Surprise(
         "fp8_enable_fsdp_float8_all_gather",
         lambda work: (
-            work.settings.flag("fp8_enable_fsdp_float8_all_gather") and not work.settings.flag("fp8")
+            work.settings.flag("fp8_enable_fsdp_float8_all_gather")
+            and not work.settings.flag("fp8")
         ),
         "LLaMA-Factory says that this switches `fp8` on, and does not; the spec does not either",
     ),
@@ -77,9 +80,7 @@ SURPRISES = (
     ),
     Surprise(
         "freeze_language_model",
-        lambda work: (
-            work.settings.flag("freeze_language_model") and work.kinds["method"] == "full"
-        ),
+        lambda work: work.settings.flag("freeze_language_model") and work.kinds["method"] == "full",
         "with both towers frozen too, nothing would be trained",
     ),
     Surprise(

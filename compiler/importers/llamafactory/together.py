@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..convert import UnfitError, as_bool, as_dict, clean, is_nothing
-from ..placing import FILL_IN, Import, comment_of
+from ..placing import FILL_IN, TRAINS, Import, comment_of
 
 REASONING = frozenset(
     {
@@ -17,14 +17,14 @@ REASONING = frozenset(
 
 def read_model(work: Import) -> None:
     """Write placeholders for what no run can do without."""
-    if not work.settings.has("model_name_or_path"):
+    if ("model", "path") not in work.draft.entries:
         work.put("model.path", FILL_IN, "to fill in: no model_name_or_path")
         work.ask("model_name_or_path", f"no model is named; replace `{FILL_IN}` in `[model]`")
 
 
 def read_output(work: Import) -> None:
     """Decide where the run lives, and what happens where it exists."""
-    if not work.settings.has("output_dir"):
+    if ("run", "output_dir") not in work.draft.entries:
         work.put("run.output_dir", "runs/imported", "no output_dir is named")
     if work.settings.flag("overwrite_output_dir"):
         work.put("run.on_existing", "overwrite", "overwrite_output_dir")
@@ -34,7 +34,9 @@ def read_output(work: Import) -> None:
     elif raw and raw.lower() not in ("false", "0"):
         work.put("run.resume_from", raw, "resume_from_checkpoint")
     elif ("run", "on_existing") not in work.draft.entries and work.settings.verb == "train":
-        work.put("run.on_existing", "resume", f"{work.by_default}: it goes on from the newest checkpoint")
+        work.put(
+            "run.on_existing", "resume", f"{work.by_default}: it goes on from the newest checkpoint"
+        )
 
 
 def read_precision(work: Import) -> None:
@@ -56,7 +58,11 @@ def read_precision(work: Import) -> None:
     work.differs(
         "bf16",
         "neither bf16 nor fp16 is on: LLaMA-Factory trains fp32 weights without mixed precision"
-        + ("" if in_fp32 else f" beside frozen ones in the model's own type; `{value}` comes nearest"),
+        + (
+            ""
+            if in_fp32
+            else f" beside frozen ones in the model's own type; `{value}` comes nearest"
+        ),
     )
 
 
@@ -99,7 +105,9 @@ def read_packing(work: Import) -> None:
     elif packed:
         work.idle(given, "only pretraining and SFT are packed")
     if packed:
-        work.put("data.max_length", length - 1, f"cutoff_len - 1 = {length} - 1, because of {given}")
+        work.put(
+            "data.max_length", length - 1, f"cutoff_len - 1 = {length} - 1, because of {given}"
+        )
     elif work.settings.has("cutoff_len"):
         work.put("data.max_length", length, "cutoff_len")
     if work.settings.has("cutoff_len") and work.settings.number("cutoff_len") is None:
@@ -129,7 +137,7 @@ def read_blocks(work: Import) -> None:
     elif work.kinds["method"] == "lora" and is_pro:
         work.put("method.expanded_blocks", abs(number), f"use_llama_pro and {name}")
     elif work.settings.has(name):
-        work.idle(name, "it belongs to `method[freeze]`")
+        work.idle(name, "it belongs to `[method]` of kind `freeze`, which this run has not")
 
 
 def read_pissa(work: Import) -> None:
@@ -167,7 +175,9 @@ def read_new_tokens(work: Import) -> None:
         return
     loaded = work.library.find(name)
     if loaded is None or not isinstance(loaded.data, dict):
-        work.ask("new_special_tokens_config", f"`{name[:60]}` was not found: give it as another FILE")
+        work.ask(
+            "new_special_tokens_config", f"`{name[:60]}` was not found: give it as another FILE"
+        )
         return
     tokens = {clean(token): clean(str(text)) for token, text in loaded.data.items()}
     work.put("tokenizer.described_tokens", tokens, f"new_special_tokens_config: {loaded.name}")
@@ -185,7 +195,11 @@ def read_generation(work: Import) -> None:
         elif length:
             work.put("generation.max_length", int(length), "max_length")
     if work.settings.flag("predict_with_generate"):
-        name = "generation_max_length" if work.settings.has("generation_max_length") else "max_new_tokens"
+        name = (
+            "generation_max_length"
+            if work.settings.has("generation_max_length")
+            else "max_new_tokens"
+        )
         number = int(work.settings.number(name, 1024) or 1024)
         comment = name if work.settings.has(name) else work.by_default
         work.put("evaluation.max_new_tokens", number, comment)
@@ -219,6 +233,8 @@ def read_processes(work: Import) -> None:
         number = int(work.settings.number("ray_num_workers", 1) or 1)
         work.put("launch.processes_per_node", max(number, 1), "ray_num_workers")
         return
+    if work.settings.verb not in TRAINS:
+        return
     number, comment = _processes(work)
     work.put("launch.processes", number, comment)
     if work.settings.nodes > 1:
@@ -237,8 +253,7 @@ def _processes(work: Import) -> tuple[int, str]:
     devices = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     if devices:
         return len(devices), "the devices in CUDA_VISIBLE_DEVICES"
-    if work.settings.verb == "train":
-        work.ask("launch.processes", "LLaMA-Factory starts one process a GPU; write how many you have")
+    work.ask("launch.processes", "the launcher starts one process a GPU; write how many you have")
     return 1, "one a GPU: write how many you have"
 
 

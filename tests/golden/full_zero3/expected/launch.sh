@@ -15,6 +15,7 @@ exec "${TUNEC_PYTHON:-python3}" -m tunec.runtime.supervisor \
     --device cpu \
     --grace-s 120 \
     --need-gib 0.00 \
+    --prepare prepare.py \
     --extension shm_comm \
     "$@" \
     -- \

@@ -13,31 +13,13 @@ FINGERPRINT = "aab9ec3f25880f956c889f79f2cb9ffd6b9dd5b7cba7777eaa3ce1360151dd0e"
 
 
 def main() -> None:
-    """Read the data, load the model, train it, save it."""
+    """Open the data, load the model, train it, save it."""
     with session.start(run_dir=RUN_DIR, seed=42) as run:
-        # Text becomes tokens before the processes meet, so that no time-out depends on the data.
+        # Tokens are on disk: prepare.py made them before this process existed.
+        train, evaluation = data.load(RUN_DIR)
         tokenizer = models.load_tokenizer(
             RUN_DIR / "../model",
         )
-        samples = data.tokenize(
-            data.read(
-                [
-                    data.Messages(
-                        path=RUN_DIR / "../data/chat.jsonl",
-                        name="chat",
-                    ),
-                    data.Alpaca(
-                        path=RUN_DIR / "../data/facts.json",
-                        name="facts",
-                    ),
-                ]
-            ),
-            tokenizer=tokenizer,
-            loss_on="assistant",
-            max_length=96,
-            too_long="truncate",
-        )
-        train, evaluation = data.split(samples, eval_rows=4, seed=42)
 
         # From here on all processes work together.
         run.connect(

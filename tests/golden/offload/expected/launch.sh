@@ -16,6 +16,7 @@ exec "${TUNEC_PYTHON:-python3}" -m tunec.runtime.supervisor \
     --grace-s 30 \
     --on-existing resume \
     --need-gib 0.00 \
+    --prepare prepare.py \
     --extension shm_comm \
     --extension cpu_adam \
     "$@" \

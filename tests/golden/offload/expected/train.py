@@ -13,26 +13,12 @@ FINGERPRINT = "5c0b3c5b3c18dbda81479e28c1e0df94ea51e7845286bea39a81b354ee8de679"
 
 
 def main() -> None:
-    """Read the data, load the model, train it, save it."""
+    """Open the data, load the model, train it, save it."""
     with session.start(run_dir=RUN_DIR, seed=42) as run:
-        # Text becomes tokens before the processes meet, so that no time-out depends on the data.
+        # Tokens are on disk: prepare.py made them before this process existed.
+        train, evaluation = data.load(RUN_DIR)
         tokenizer = models.load_tokenizer(
             RUN_DIR / "../model",
-        )
-        train = data.tokenize(
-            data.read(
-                [
-                    data.Messages(
-                        path=RUN_DIR / "../data/chat.jsonl",
-                        name="chat",
-                        limit=10,
-                    ),
-                ]
-            ),
-            tokenizer=tokenizer,
-            loss_on="assistant",
-            max_length=64,
-            too_long="truncate",
         )
 
         # From here on all processes work together.
@@ -64,6 +50,7 @@ def main() -> None:
             tokenizer=tokenizer,
             objective=objectives.Sft(),
             train=train,
+            evaluation=evaluation,
             num_rows=10,
             num_steps=2,
             # 4 / (1 x 2)

@@ -16,6 +16,7 @@ exec "${TUNEC_PYTHON:-python3}" -m tunec.runtime.supervisor \
     --grace-s 120 \
     --port 29533 \
     --need-gib 0.00 \
+    --prepare prepare.py \
     --extension shm_comm \
     "$@" \
     -- \

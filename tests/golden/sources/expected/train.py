@@ -13,44 +13,13 @@ FINGERPRINT = "22e1981716fa5f83e044e004d8593d8faedb2ec9594c0739cfb4dd0cad37ae33"
 
 
 def main() -> None:
-    """Read the data, load the model, train it, save it."""
+    """Open the data, load the model, train it, save it."""
     with session.start(run_dir=RUN_DIR, seed=42) as run:
-        # Text becomes tokens before the processes meet, so that no time-out depends on the data.
+        # Tokens are on disk: prepare.py made them before this process existed.
+        train, evaluation = data.load(RUN_DIR)
         tokenizer = models.load_tokenizer(
             RUN_DIR / "../model",
             chat_template=RUN_DIR / "../chat.jinja",
-        )
-        train = data.tokenize(
-            data.read(
-                [
-                    data.Messages(
-                        path=RUN_DIR / "../data/turns.jsonl",
-                        name="turns",
-                        messages="turns",
-                        role="who",
-                        content="text",
-                    ),
-                ]
-            ),
-            tokenizer=tokenizer,
-            loss_on="assistant",
-            max_length=100,
-            too_long="drop",
-        )
-        evaluation = data.tokenize(
-            data.read(
-                [
-                    data.Messages(
-                        path=RUN_DIR / "../data/chat.jsonl",
-                        name="chat",
-                        limit=4,
-                    ),
-                ]
-            ),
-            tokenizer=tokenizer,
-            loss_on="assistant",
-            max_length=100,
-            too_long="drop",
         )
 
         # From here on all processes work together.

@@ -1,0 +1,246 @@
+"""Rules about data: what the examples of their explanations leave out, and the wording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tunec.compiler.diagnostics import Diagnostic, Level
+
+Find = Callable[..., tuple[Diagnostic, ...]]
+
+PAIRS = 'sources = [{ format = "preference", path = "data/pairs.jsonl" }]\n'
+TEXTS = 'sources = [{ format = "text", path = "data/texts.jsonl" }]\n'
+PROMPTS = 'sources = [{ format = "prompt", path = "data/prompts.jsonl" }]\n'
+CHATS = 'sources = [{ format = "messages", path = "data/chat.jsonl" }]\n'
+JUDGED = 'sources = [{ format = "messages", path = "data/judged.jsonl", label = "label" }]\n'
+SHARED = 'sources = [{ format = "sharegpt", path = "data/shared.jsonl" }]\n'
+COMPARED = (
+    'sources = [{ format = "messages", path = "data/compared.jsonl", chosen = "chosen", '
+    'rejected = "rejected" }]\n'
+)
+REWARD = 'reward = { type = "function", path = "rewards.py" }\n'
+GROUPS = 'group_size = 4\nrewards = [{ type = "function", path = "rewards.py" }]\n'
+OBJECTIVES = {
+    "sft": "",
+    "pretraining": "",
+    "reward": "",
+    "dpo": "",
+    "orpo": "",
+    "simpo": "",
+    "cpo": "",
+    "kto": "",
+    "ppo": REWARD,
+    "grpo": GROUPS,
+}
+FITTING = {
+    **dict.fromkeys(("reward", "dpo", "orpo", "simpo", "cpo"), (PAIRS, COMPARED)),
+    "sft": (CHATS, SHARED),
+    "pretraining": (TEXTS,),
+    "kto": (JUDGED,),
+    "ppo": (PROMPTS,),
+    "grpo": (PROMPTS,),
+}
+KINDS = (PAIRS, TEXTS, PROMPTS, CHATS, JUDGED, SHARED, COMPARED)
+
+
+def spec(objective: str, data: str) -> str:
+    """Return the lines of an objective and its data."""
+    return f'[objective]\ntype = "{objective}"\n{OBJECTIVES[objective]}[data]\n{data}'
+
+
+def of(findings: tuple[Diagnostic, ...], code: str) -> list[Diagnostic]:
+    """Return the findings with a code."""
+    return [item for item in findings if item.code == code]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_objectives_take_their_kind_of_data_only(objective: str, found: Find) -> None:
+    """Each objective goes with the formats that hold what it learns from, and with no other."""
+    for data in KINDS:
+        wrong = of(found(spec(objective, data)), "D707")
+        # Columns without use are another finding.
+        fits = data in FITTING[objective] or (objective == "sft" and data in (JUDGED, COMPARED))
+        assert bool(wrong) is not fits, (objective, data)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_fitting_data_have_no_findings(objective: str, found: Find) -> None:
+    """The right kind of data gives no error but that it cannot be trained on yet."""
+    for data in FITTING[objective]:
+        errors = {i.code for i in found(spec(objective, data)) if i.level is Level.ERROR}
+        assert errors <= {"N901"}, (objective, data)
+
+
+WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
+    "pairs for sft": (
+        f"[data]\n{PAIRS}",
+        "D707",
+        "`sft` learns from conversations, this source holds preference pairs",
+        (
+            'to learn the better answers alone, use `format = "messages"` with `messages = "chosen"`',
+        ),
+    ),
+    "conversations for kto": (
+        spec("kto", CHATS),
+        "D707",
+        "`kto` learns from answers labelled good or bad, this source holds conversations",
+        ("name the column with `label`, in a conversation format",),
+    ),
+    "conversations for grpo": (
+        spec("grpo", CHATS),
+        "D707",
+        "`grpo` learns from prompts, this source holds conversations",
+        ('use `format = "prompt"`, and name the column with `prompt`',),
+    ),
+    "entry of another kind": (
+        '[data]\nsources = [{ format = "catalog", entry = "pairs" }]\n',
+        "D707",
+        "`sft` learns from conversations, this source holds preference pairs",
+        (
+            'to learn the better answers alone, use `format = "messages"` with `messages = "chosen"`',
+        ),
+    ),
+    "chosen for sft": (
+        f"[data]\n{COMPARED.replace(', rejected', ' }] #')}",
+        "D709",
+        "`chosen` is named without `rejected`",
+        ("name the column of the other answer with `rejected`",),
+    ),
+    "column": (
+        spec("dpo", PAIRS.replace("pairs.jsonl", 'pairs.jsonl", chosen = "choosen')),
+        "D710",
+        "no row of `data/pairs.jsonl` has the column `choosen`",
+        ("a similar name is `chosen`",),
+    ),
+    "column of a csv file": (
+        '[data]\nsources = [{ format = "messages", path = "data/table.csv", messages = "mesages" }]\n',
+        "D710",
+        "no row of `data/table.csv` has the column `mesages`",
+        ("a similar name is `messages`",),
+    ),
+    "labels": (
+        spec("kto", JUDGED.replace("judged", "praised")),
+        "D711",
+        "the first 8 rows are all labelled good",
+        ("add rows of the other kind, or a source that holds them",),
+    ),
+    "catalog": (
+        '[data]\nsources = [{ format = "catalog", entry = "x", catalog = "none.toml" }]\n',
+        "D718",
+        "there is no catalog `none.toml`",
+        (),
+    ),
+    "no catalog": (
+        '[data]\nsources = [{ format = "catalog", entry = "x", catalog = "rewards.py" }]\n',
+        "D718",
+        "the catalog `rewards.py` is no TOML: expected `=` after the key",
+        (),
+    ),
+    "empty folder": (
+        '[data]\nsources = [{ format = "messages", path = "data/none" }]\n',
+        "D719",
+        "`data/none` holds no data files",
+        (),
+    ),
+    "unknown kind": (
+        '[data]\nsources = [{ format = "messages", path = "rewards.py" }]\n',
+        "D701",
+        "`rewards.py` is neither .json nor .jsonl",
+        (),
+    ),
+    "pattern": (
+        '[data]\nsources = [{ format = "messages", path = "data/many/*.jsonl" }]\n',
+        "N901",
+        "reading the pattern `data/many/*.jsonl` is not available yet",
+        ("name a .json or .jsonl file",),
+    ),
+    "pattern without files": (
+        '[data]\nsources = [{ format = "messages", path = "data/none/*.jsonl" }]\n',
+        "D701",
+        "there is no data file `data/none/*.jsonl`",
+        (),
+    ),
+    "address": (
+        '[data]\nsources = [{ format = "messages", path = "https://example.org/a.jsonl" }]\n',
+        "N901",
+        "reading the address `https://example.org/a.jsonl` is not available yet",
+        ("name a .json or .jsonl file",),
+    ),
+    "workers": (
+        "[data]\nstreaming = true\nloader_workers = 4\n",
+        "D723",
+        "4 loader processes share 1 file: the others have nothing to read",
+        ("set `loader_workers` to 1 or less, or split the files",),
+    ),
+    "isolated": (
+        '[data]\npacking = "isolated"\n[model]\nattention = "flash3"\n[launch]\ndevice = "gpu"\n',
+        "D731",
+        "`flash3` keeps packed samples apart only in micro batches of one row",
+        ('set `micro_size` to 1, or use `attention = "sdpa"`',),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WORDINGS)
+def test_wording(case: str, found: Find) -> None:
+    """The findings about data say the cause with its names, and the way out in the help."""
+    text, code, message, helps = WORDINGS[case]
+    first = of(found(text), code)[0]
+    assert (first.message, first.helps) == (message, helps)
+
+
+def test_a_missing_column_is_told_once(found: Find) -> None:
+    """A column that no row has is one finding, with the names there are; no row is blamed."""
+    findings = found(spec("kto", JUDGED.replace('label = "label"', 'label = "lable"')))
+    assert [i.code for i in findings if i.code.startswith("D")] == ["D710"]
+    assert of(findings, "D710")[0].notes == ("columns of the first rows: `messages` and `label`",)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa", "flex", "auto"])
+def test_masks_keep_samples_apart(attention: str, found: Find) -> None:
+    """Attention that takes a mask keeps packed samples apart at any micro batch."""
+    findings = found(f'[data]\npacking = "isolated"\n[model]\nattention = "{attention}"\n')
+    assert of(findings, "D731") == []
+
+
+def test_a_stream_is_told_all_at_once(found: Find) -> None:
+    """Each setting that a stream cannot honour is a finding of its own."""
+    text = (
+        "[data]\nstreaming = true\neval_rows = 0.5\ngroup_by_length = true\n"
+        'prepared_dir = "p"\nsources = [{ format = "messages", path = "data/chat.jsonl", '
+        "limit = 2, sample = 3 }]\n[training]\nepochs = 1\n"
+    )
+    codes = [item.code for item in found(text) if item.code.startswith("D72")]
+    assert codes == ["D720", "D721", "D722", "D722", "D722", "D722"]
+
+
+def test_entries_of_catalogs_are_checked_like_sources(folder: Path, found: Find) -> None:
+    """Unknown keys, missing ones and wrong types in an entry are told by name."""
+    for content, problem in (
+        ('format = "messages"\npath = "x"\nlimt = 3\n', "unknown key `limt`"),
+        ('format = "messages"\n', "`path` is missing"),
+        ('format = "messages"\npath = 3\n', "`path` has the wrong type"),
+        ('format = "mesages"\npath = "x"\n', "`format` must be one of"),
+        ('path = "x"\n', "`format` must be one of"),
+        ('format = "messages"\npath = "x"\nhub = "nowhere"\n', "`hub` has the wrong type"),
+        ('format = "catalog"\nentry = "x"\n', "`format` must be one of"),
+    ):
+        (folder / "odd.toml").write_text(f"[x]\n{content}")
+        text = '[data]\nsources = [{ format = "catalog", entry = "x", catalog = "odd.toml" }]\n'
+        (finding,) = of(found(text), "D718")
+        assert finding.message.startswith(f"entry `x` of `odd.toml`: {problem}")
+
+
+def test_an_entry_is_read_from_the_catalogs_folder(folder: Path, found: Find) -> None:
+    """Paths in a catalog start from its own folder, and the spec's limit goes first."""
+    lists = folder / "lists"
+    lists.mkdir(exist_ok=True)
+    (lists / "sets.toml").write_text('[c]\nformat = "messages"\npath = "../data/chat.jsonl"\n')
+    source = '{ format = "catalog", entry = "c", catalog = "lists/sets.toml", limit = 4 }'
+    findings = found(f"[data]\nsources = [{source}]\neval_rows = 4\n")
+    assert [i.message for i in of(findings, "D705")] == [
+        "`data.eval_rows` is 4, the training data has 4 rows"
+    ]

@@ -1,0 +1,192 @@
+"""Rules about objectives, rewards, references, evaluations and trackers: combinations and wording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tunec.compiler.diagnostics import Diagnostic, Level
+from tunec.compiler.rules.evaluation import METRICS
+from tunec.compiler.spec import Grpo, Ppo
+
+Find = Callable[..., tuple[Diagnostic, ...]]
+
+PAIRS = '[data]\nsources = [{ format = "preference", path = "data/pairs.jsonl" }]\n'
+PROMPTS = '[data]\nsources = [{ format = "prompt", path = "data/prompts.jsonl" }]\n'
+EVALUATED = "[data]\neval_rows = 2\n[evaluation]\nevery_steps = 2\n"
+
+
+def ppo(reward: str, more: str = "") -> str:
+    """Return a spec that trains by PPO."""
+    return f'[objective]\ntype = "ppo"\nreward = {{ {reward} }}\n{more}{PROMPTS}'
+
+
+def of(findings: tuple[Diagnostic, ...], code: str) -> list[Diagnostic]:
+    """Return the findings with a code."""
+    return [item for item in findings if item.code == code]
+
+
+WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
+    "function": (
+        ppo('type = "function", path = "rewards.py", name = "rewad"'),
+        "O112",
+        "`rewards.py` defines no `rewad`",
+        ("a similar name is `reward`",),
+    ),
+    "file": (
+        ppo('type = "function", path = "none.py"'),
+        "O112",
+        "there is no file `none.py`",
+        (),
+    ),
+    "url": (
+        ppo('type = "api", url = "localhost:8000"'),
+        "O111",
+        "`url` is no address that starts with `http://` or `https://`",
+        ("write the whole address, such as `http://localhost:8000/score`",),
+    ),
+    "group": (
+        '[objective]\ntype = "grpo"\ngroup_size = 3\n'
+        f'rewards = [{{ type = "function", path = "rewards.py" }}]\n{PROMPTS}'
+        "[batch]\nmicro_size = 2\naccumulation_steps = 4\n",
+        "O105",
+        "8 answers a step are no whole number of groups of 3",
+        ("use a `global_size` of 6 or 9",),
+    ),
+    "group of one": (
+        '[objective]\ntype = "grpo"\ngroup_size = 1\n'
+        f'rewards = [{{ type = "function", path = "rewards.py" }}]\n{PROMPTS}',
+        "T210",
+        "`objective.group_size` is 1, allowed is at least 2",
+        (),
+    ),
+    "smoothing": (
+        '[objective]\ntype = "dpo"\nloss = { type = "sigmoid", label_smoothing = 0.6 }\n' + PAIRS,
+        "T210",
+        "`objective.loss.label_smoothing` is 0.6, allowed is from 0 to 0.5",
+        (),
+    ),
+    "robust": (
+        '[objective]\ntype = "dpo"\nloss = { type = "robust", label_smoothing = 0.5 }\n' + PAIRS,
+        "T210",
+        "`objective.loss.label_smoothing` is 0.5, allowed is from 0 to below 0.5",
+        (),
+    ),
+    "best of nothing": (
+        "[evaluation]\npatience = 2\n",
+        "E101",
+        "`patience` compares evaluations, and nothing is evaluated while training",
+        ("hold rows out with `data.eval_rows`, and set `evaluation.every_steps`",),
+    ),
+    "checkpoints": (
+        f"{EVALUATED}load_best = true\n[checkpoints]\nevery_steps = 3\n",
+        "E102",
+        "checkpoints of every 3 steps are not all evaluated, so none can be called the best",
+        ("use a multiple of 2",),
+    ),
+    "metric": (
+        f'{EVALUATED}metric = "rougel"\n',
+        "E103",
+        "an evaluation of `sft` measures no `rougel`",
+        ("a similar name is `rougeL`",),
+    ),
+    "not generated": (
+        f'{EVALUATED}metric = "rougeL"\n',
+        "E104",
+        "`rougeL` is not measured: `evaluation.generate` is off",
+        ("write `generate = true`",),
+    ),
+    "generation under ZeRO-3": (
+        "[data]\neval_rows = 2\n[evaluation]\ngenerate = true\n[deepspeed]\nzero_stage = 3\n",
+        "E107",
+        "answers cannot be generated under ZeRO stage 3",
+        ("use stage 2, or compare answers after the run",),
+    ),
+    "space": (
+        '[logging]\ntrackers = [{ type = "trackio", space = "a b" }]\n',
+        "E121",
+        "`space` is `a b`, expected `owner/name`",
+        ("use letters, digits, `-`, `_` and `.`, and one `/` between owner and name",),
+    ),
+    "push": (
+        '[export]\npush = "a/b/c"\n',
+        "E121",
+        "`push` is `a/b/c`, expected `owner/name`",
+        ("use letters, digits, `-`, `_` and `.`, and one `/` between owner and name",),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WORDINGS)
+def test_wording(case: str, found: Find) -> None:
+    """The findings about objectives say the cause with its names, and the way out in the help."""
+    text, code, message, helps = WORDINGS[case]
+    first = of(found(text), code)[0]
+    assert (first.message, first.helps) == (message, helps)
+
+
+def test_reward_files_are_never_run(folder: Path, found: Find) -> None:
+    """The file of a reward function is parsed: what it does stays undone, and broken code is told by its line."""
+    trap = folder / "trap.py"
+    for code, messages in (
+        (f"open({str(folder / 'ran')!r}, 'w')\ndef reward(): ...\n", []),
+        ("async def reward(): ...\n", []),
+        ("class reward: ...\n", []),
+        ("if True:\n    def reward(): ...\n", ["`trap.py` defines no `reward`"]),
+        ("def reward(:\n", ["`trap.py` is no Python: line 1: invalid syntax"]),
+        ("x = 1\0\n", ["`trap.py` is no Python: "]),
+        ("(" * 5000, ["`trap.py` is no Python: "]),
+    ):
+        trap.write_text(code)
+        said = of(found(ppo('type = "function", path = "trap.py"')), "O112")
+        assert len(said) == len(messages)
+        assert all(i.message.startswith(m) for i, m in zip(said, messages, strict=True))
+    assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize("url", ["ftp://a/b", "http://", "http:///x", "https//a", "http://a b", ""])
+def test_addresses_that_cannot_be_asked(url: str, found: Find) -> None:
+    """An address has a scheme that can be asked, a host, and no blanks."""
+    codes = {item.code for item in found(ppo(f'type = "api", url = "{url}"'))}
+    assert codes & {"O111", "T213"}
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora", "corda", "loftq"])
+def test_starts_that_change_the_base(init: str, found: Find) -> None:
+    """Initialisations that move weights into the adapter leave no start to compare with; others do."""
+    text = f'[objective]\ntype = "kto"\n[method]\ninit = {{ type = "{init}" }}\n'
+    assert of(found(text), "O120")
+    assert not of(found(text.replace(init, "gaussian")), "O120")
+    model = 'reference = { type = "model", path = "model" }\n[method]'
+    assert not of(found(text.replace("[method]", model)), "O120")
+
+
+def test_a_second_copy_is_a_note(found: Find) -> None:
+    """That memory is needed twice stops nothing; the way around it is named."""
+    (finding,) = of(found(f'[objective]\ntype = "dpo"\n{PAIRS}[method]\ntype = "full"\n'), "O122")
+    assert finding.level is Level.NOTE
+    assert finding.message.startswith("a second copy of the model is kept as reference")
+
+
+def test_every_metric_of_an_objective_is_known(found: Find) -> None:
+    """What the table of metrics lists is accepted, also for one source of several."""
+    for cls, names in METRICS.items():
+        assert cls not in (Ppo, Grpo)
+        assert len(set(names)) == len(names)
+    text = f'{EVALUATED}each_source = true\nmetric = "chat/loss"\n'
+    assert not of(found(text), "E103")
+    assert of(found(text.replace("each_source = true\n", "")), "E103")
+
+
+def test_directions_that_fit_are_not_mentioned(found: Find) -> None:
+    """A direction is questioned only where it is the wrong one."""
+    for metric, higher, is_wrong in (
+        ("loss", True, True),
+        ("loss", False, False),
+        ("accuracy", True, False),
+        ("accuracy", False, True),
+    ):
+        text = f'{EVALUATED}accuracy = true\nmetric = "{metric}"\nhigher_is_better = {str(higher).lower()}\n'
+        assert bool(of(found(text), "E105")) is is_wrong
