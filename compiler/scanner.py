@@ -79,7 +79,7 @@ class _Stop(Exception):  # noqa: N818 - a signal: the text is no TOML here, and 
 
 
 @define
-class _Statement:
+class Statement:
     """A line such as `key = value` or `[table]`; `end` is 0 while it is not understood to its end."""
 
     start: int
@@ -110,7 +110,7 @@ class Scanner:
     pos: int = 0
     keys: dict[SpecPath, Span] = Factory(dict)
     values: dict[SpecPath, Span] = Factory(dict)
-    statements: list[_Statement] = Factory(list)
+    statements: list[Statement] = Factory(list)
     faults: list[tuple[Diagnostic, int]] = Factory(list)
     """Broken limits, each with the index of its statement."""
     clashes: dict[int, _Clash] = Factory(dict)
@@ -155,7 +155,7 @@ class Scanner:
             raise _Stop
 
     def _scan_statement(self) -> None:
-        statement = _Statement(self.pos, self.text.startswith("[", self.pos))
+        statement = Statement(self.pos, self.text.startswith("[", self.pos))
         self.statements.append(statement)
         if statement.is_header:
             self._scan_header()

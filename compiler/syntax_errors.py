@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 from .diagnostics import Diagnostic, Label, error
 from .letters import odd_letters
-from .scanner import MAX_FAULTS, Scanner, position, scan_text
+from .scanner import MAX_FAULTS, Scanner, Statement, position, scan_text
 
 # Each further syntax error costs another pass over the text.
 MAX_RECOVERY_CHARS = 1 << 16
@@ -21,7 +21,7 @@ def syntax_faults(text: str) -> list[Diagnostic]:
     found: list[Diagnostic] = []
     rest = text
     while len(found) < MAX_FAULTS:
-        scan = scan_text(rest)
+        scan, shorter = scan_text(rest), rest
         places = [index for _, index in scan.faults]
         found += [fault for fault, _ in scan.faults]
         if not scan.faults:
@@ -29,10 +29,12 @@ def syntax_faults(text: str) -> list[Diagnostic]:
             if fault is None:
                 break
             found.append(fault)
-            places = [_statement_index(scan, (fault.offsets or (0, 0))[1])]
+            start, end = fault.offsets or (0, 0)
+            places = [_statement_index(scan, end)]
+            if not scan.statements or _is_outside(scan.statements[places[0]], start, rest):
+                shorter, places = _without_line(rest, start), []
         if len(found) >= MAX_FAULTS or len(text) > MAX_RECOVERY_CHARS:
             break
-        shorter = rest
         for index in places:
             shorter = _without_statement(shorter, scan, index, found[-1])
         if shorter == rest:
@@ -55,6 +57,18 @@ def _without_statement(text: str, scan: Scanner, index: int, fault: Diagnostic) 
         end = following.start() if following else len(text)
     gap = re.sub(r"[^\r\n]", " ", text[statement.start : end])
     return text[: statement.start] + gap + text[end:]
+
+
+def _is_outside(statement: Statement, offset: int, text: str) -> bool:
+    """Tell whether an offset lies in a comment before or after a statement."""
+    return offset < statement.start or 0 < statement.end <= offset < len(text)
+
+
+def _without_line(text: str, offset: int) -> str:
+    start = text.rfind("\n", 0, offset) + 1
+    end = text.find("\n", offset)
+    end = len(text) if end < 0 else end
+    return text[:start] + re.sub(r"[^\r\n]", " ", text[start:end]) + text[end:]
 
 
 def _resume(text: str, start: int, fault: int) -> int:

@@ -113,7 +113,7 @@ def _source_line(spot: Spot) -> str:
     text = spot.source.text
     start = text.rfind("\n", 0, spot.span.start) + 1
     end = text.find("\n", spot.span.start)
-    return text[start : len(text) if end < 0 else end].removesuffix("\r")
+    return masked(text[start : len(text) if end < 0 else end].removesuffix("\r"))
 
 
 def _columns(spot: Spot, length: int) -> tuple[int, int]:

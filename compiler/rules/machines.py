@@ -61,7 +61,7 @@ def check_hosts(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
         if small:
             yield error(
                 "L106",
-                f"{listed(small[:5])} of `{launch.path}` has fewer slots than "
+                f"{listed(small[:5])} of `{launch.path}` {'have' if len(small) > 1 else 'has'} fewer slots than "
                 f"{launch.processes_per_node} processes",
                 path,
                 labels=(Label(("launch", "processes_per_node"), "processes"),),

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, SpecPath, error
+from ..secret_texts import is_variable, kind_of_secret
 from ..spec import Spec
 from .rule import Rule
 from .walk import texts
 
-ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("a Hugging Face token", re.compile(r"\bhf_[A-Za-z0-9]{16,}")),
-    ("a GitHub token", re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,})")),
-    ("a GitLab token", re.compile(r"\bglpat-[\w-]{16,}")),
-    ("an API key", re.compile(r"\b(?:sk|rk)-[A-Za-z0-9_-]{16,}")),
-    ("an AWS key", re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
-    ("a Google key", re.compile(r"\bAIza[\w-]{30,}")),
-    ("a Slack token", re.compile(r"\bxox[abprs]-[\w-]{10,}")),
-    ("a JSON web token", re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.")),
-    ("a private key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY")),
-    ("a password in an address", re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s/:@]*:[^\s/@]+@")),
-)
-HEX_KEY = re.compile(r"[0-9a-f]{40}")
-COMMITS = frozenset({"revision"})
-"""Settings that hold a commit, which looks like a key of Weights & Biases."""
 WHERE = "write the name of an environment variable in a key that ends in `_env`; a secret never stands in a spec"
 
 
@@ -49,7 +33,7 @@ def check_names(spec: Spec) -> Iterator[Diagnostic]:
     for path, value in texts(spec):
         if not _is_env(path):
             continue
-        if not ENV_NAME.fullmatch(value) or value.startswith(("hf_", "sk_", "ghp_")):
+        if not is_variable(value):
             name = str(path[-1])
             yield error(
                 "S501",
@@ -90,7 +74,8 @@ def check_values(spec: Spec) -> Iterator[Diagnostic]:
     ```
     """
     for path, value in texts(spec):
-        kind = _kind_of_secret(value, path) if len(value) > 15 else None
+        # Long texts, such as prompts, are looked at in their beginning.
+        kind = kind_of_secret(value[:4096], path[-1]) if len(value) > 15 else None
         if kind is not None and not _is_env(path):
             yield error(
                 "S503",
@@ -99,17 +84,6 @@ def check_values(spec: Spec) -> Iterator[Diagnostic]:
                 on_key=True,
                 helps=(WHERE,),
             )
-
-
-def _kind_of_secret(text: str, path: SpecPath) -> str | None:
-    # Long texts, such as prompts, are looked at in their beginning.
-    text = text[:4096]
-    for kind, pattern in KINDS:
-        if pattern.search(text):
-            return kind
-    if path[-1] not in COMMITS and HEX_KEY.fullmatch(text):
-        return "a key of 40 hexadecimal digits"
-    return None
 
 
 def _words(path: SpecPath) -> str:

@@ -18,7 +18,8 @@ def text(value: Any) -> str:
 
 
 def bare(tool: Tool) -> Tool:
-    return tool.get("function", tool)
+    function: Tool = tool.get("function", tool)
+    return function
 
 
 def wrapped(tool: Tool) -> Tool:

@@ -190,9 +190,10 @@ def test_prompts(name: str) -> None:
                 assert text.startswith(prompt)
 
 
+@pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("thinking", ["on", "off", "mixed"])
 @pytest.mark.parametrize("name", REASONING)
-def test_prompts_of_thinkers(name: str, thinking: Any) -> None:
+def test_prompts_of_thinkers(name: str, thinking: Any, keep: bool) -> None:
     """Prompt and learned text make the whole: at every answer that is learned, the first learned character follows it.
 
     `enable_thinking=false` asks for an answer without a thought; in `off` there is no other.
@@ -210,7 +211,7 @@ def test_prompts_of_thinkers(name: str, thinking: Any) -> None:
         text, spans = marked(options, talk[:end])
         for place in range(1, end, 2):
             thoughtful = place == 3
-            if thoughtful and place < end - 1 and thinking != "off":
+            if thoughtful and place < end - 1 and thinking != "off" and not keep:
                 continue  # its thought is dropped: it is history, and not learned
             bare = served(options, talk[:place], add_generation_prompt=True)
             short = served(options, talk[:place], add_generation_prompt=True, enable_thinking=False)

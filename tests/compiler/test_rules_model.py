@@ -185,6 +185,25 @@ def test_nothing_is_guessed_about_a_hub_model(told: Told) -> None:
     assert [item.code for item in told(text) if item.code != "V901"] == []
 
 
+def test_a_model_type_that_is_too_new_is_told(folder: Path, told: Told) -> None:
+    """A type that transformers does not know, and that brings no code, cannot be loaded."""
+    shutil.copytree(folder / "model", folder / "future-model")
+    tiny.change_config(folder / "future-model", model_type="llama9")
+    (finding,) = told('[model]\npath = "future-model"\n')
+    assert finding.message == "transformers 5.23 knows no models of type `llama9`"
+
+
+def test_models_beside_the_trained_one_must_be_there(told: Told) -> None:
+    """A reference model that is missing is reported at its own setting."""
+    text = (
+        '[objective]\ntype = "dpo"\nreference = { type = "model", path = "models/none" }\n'
+        '[data]\nsources = [{ format = "preference", path = "data/pairs.jsonl" }]\n'
+    )
+    (finding,) = (item for item in told(text) if item.code == "M601")
+    assert finding.path == ("objective", "reference", "path")
+    assert finding.message == "there is no folder `models/none`, and it is no hub id"
+
+
 def test_an_attention_that_a_family_lacks_is_an_error(told: Told) -> None:
     """Soft caps are not in sdpa: transformers would refuse to build the model."""
     (finding,) = told('[model]\npath = "capped-model"\nattention = "sdpa"\n')

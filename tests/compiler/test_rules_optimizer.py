@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tunec.compiler.diagnostics import Diagnostic, Level
-from tunec.compiler.rules.optimizer import TRANSFORMERS
+from tunec.compiler.rules.optimizer_names import TRANSFORMERS
 
 Told = Callable[..., list[Diagnostic]]
 
@@ -95,6 +95,12 @@ WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "U808",
         "transformers has no optimizer `zzz`",
         ("names are such as `schedule_free_adamw`, `grokadamw` or `ademamix`",),
+    ),
+    "kind of its own": (
+        '[optimizer]\ntype = "transformers"\nname = "adamw_torch"\n',
+        "U811",
+        "`adamw_torch` has a kind of its own",
+        ('write `type = "adamw"`',),
     ),
     "start": (
         FULL + WHOLE + '[optimizer]\ntype = "badam"\nstart_block = 2\n',

@@ -95,7 +95,7 @@ WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "few slots": (
         '[launch]\ntype = "hostfile"\npath = "hosts"\nprocesses_per_node = 9\n' + ONE_EACH,
         "L106",
-        "`a` and `b` of `hosts` has fewer slots than 9 processes",
+        "`a` and `b` of `hosts` have fewer slots than 9 processes",
         (),
     ),
     "accelerators": (

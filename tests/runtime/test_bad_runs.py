@@ -18,7 +18,11 @@ pytestmark = pytest.mark.heavy
 
 def run_alone(run_dir: Path, patch: str = "") -> subprocess.CompletedProcess[str]:
     """Prepare, then run `train.py` without launcher, after a patch."""
-    subprocess.run([sys.executable, "prepare.py"], cwd=run_dir, capture_output=True, check=True)
+    prepared = subprocess.run(
+        [sys.executable, "prepare.py"], cwd=run_dir, capture_output=True, text=True, check=False
+    )
+    if prepared.returncode:
+        return prepared
     code = f"{patch}\nimport runpy\nrunpy.run_path('train.py', run_name='__main__')"
     return subprocess.run(
         [sys.executable, "-c", code],

@@ -73,7 +73,8 @@ def test_the_homes_of_deepspeed_exist() -> None:
 def test_each_acceptance_row_has_a_home() -> None:
     """Each row of the acceptance list is an argument with a home, or a behaviour whose place is written down."""
     rows = [line.split("\t") for line in lines("acceptance.txt")]
-    assert [row[0] for row in rows] == sorted({*ARGUMENTS, *BEHAVIOURS}) and len(rows) == 202
+    assert [row[0] for row in rows] == sorted({*ARGUMENTS, *BEHAVIOURS})
+    assert len(rows) == 202
     for number, name in ARGUMENTS.items():
         assert name in entries(), number
 
