@@ -20,6 +20,8 @@ from pathlib import Path
 import headers_70b
 from bench import REPO, WORK, machine, measured_on, median_ratio, table, write_json
 
+sys.path.insert(0, str(REPO / "tests"))
+
 SPECS = REPO / "benchmarks" / "specs"
 BARE = "python -c pass"
 
@@ -71,13 +73,25 @@ def make_cases(model: Path, num_specs: int) -> dict[str, Case]:
         path = base / f"spec-{number:04}.toml"
         path.write_text(_relocated(demo, model).replace("seed = ", f"# {number}\nseed = "))
         many.append(str(path))
-    forty = SPECS / "forty_mistakes.toml"
+    forty = _forty(base / "forty")
     return {
         "the demo's spec, clean": Case([str(base / "demo.toml")], 0, 0),
         "40 mistakes": Case([str(forty)], 1, 40),
         "70B model, 30 shards": Case([str(base / "big.toml")], 0, 0),
         f"{num_specs:,} specs in one call": Case(many, 0, 0),
     }
+
+
+def _forty(folder: Path) -> Path:
+    """Lay the spec with 40 mistakes beside the small model and the data it names."""
+    import tiny
+
+    tiny.make_model(folder / "model")
+    tiny.write_chats(folder / "data" / "chat.jsonl", 24)
+    rows = (folder / "data" / "chat.jsonl").read_text().splitlines()
+    rows[5] = '{"messages": [{"role": "user", "content": "And?"}]}'
+    (folder / "data" / "bad.jsonl").write_text("\n".join(rows) + "\n")
+    return Path(shutil.copy(SPECS / "forty_mistakes.toml", folder))
 
 
 def _relocated(text: str, model: Path) -> str:

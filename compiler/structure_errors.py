@@ -39,7 +39,28 @@ class Fault:
 
 def find_faults(refusal: BaseException, data: dict[str, Any]) -> list[Fault]:
     """Return the faults in the data of a spec that was refused."""
-    return _without_echoes(list(_walk(refusal, data, Node((), Spec))))
+    faults = [_claiming_absent(fault, data) for fault in _walk(refusal, data, Node((), Spec))]
+    return _without_echoes(faults)
+
+
+def _claiming_absent(fault: Fault, data: dict[str, Any]) -> Fault:
+    """A value that is given elsewhere was not meant by an unknown key, and is judged as ever."""
+    given = {claim for claim in fault.claims if _is_given(data, claim)}
+    if not given:
+        return fault
+    return evolve(
+        fault,
+        claims=tuple(claim for claim in fault.claims if claim not in given),
+        broken=tuple(path for path in fault.broken if path not in given),
+    )
+
+
+def _is_given(data: Any, path: SpecPath) -> bool:
+    for step in path:
+        if not isinstance(data, dict) or step not in data:
+            return False
+        data = data[step]
+    return True
 
 
 def _walk(refusal: BaseException, data: Any, node: Node) -> Iterator[Fault]:

@@ -16,8 +16,12 @@ TEXT = ("text_config", "llm_config", "language_config")
 """Names of the language part of a multimodal model."""
 
 EXPERTS = (
-    ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
-)  # fmt: skip
+    "num_experts",
+    "num_local_experts",
+    "n_routed_experts",
+    "moe_num_experts",
+    "num_routed_experts",
+)
 
 LARGE = 2**48
 """No size of a model comes near; numbers beyond are a damaged file."""

@@ -19,6 +19,7 @@ ModelState = Literal[
     "folder", "hub", "missing", "gguf", "file", "no-config", "bad-config", "impossible"
 ]
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+NOT_ADAPTED = re.compile(r"embed|wte|wpe|lm_head|embed_out")
 HUB_ROUTES = ("models/", "datasets/", "spaces/")
 """Names that no organisation on the hub can have: such a path is a folder."""
 SLOW_TOKENIZERS = (
@@ -130,7 +131,7 @@ class ModelFacts:
             for name, tensor in (self.tensors or {}).items()
             if name.endswith(".weight")
             and len(tensor.shape) == 2
-            and not re.search(r"embed|wte|wpe|lm_head|embed_out", name.rsplit(".", 2)[-2])
+            and not NOT_ADAPTED.search(name.rsplit(".", 2)[-2])
         }
 
     def parameter_count(self) -> int | None:

@@ -19,7 +19,6 @@ VERBS = (
 )
 ENDS = frozenset({";", "&&", "||", "|", "&", ">", ">>", "<", "2>", "&>", "(", ")"})
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
-VARIABLE = re.compile(r"\$(?:\{\w|\w|\()|`")
 LAUNCHER_NUMBERS = {
     "nproc_per_node": "processes",
     "nproc-per-node": "processes",
@@ -41,8 +40,6 @@ class Command:
     values: dict[str, Any]
     environment: dict[str, str]
     launcher: dict[str, int]
-    variables: tuple[str, ...]
-    """Words that a shell would have filled in."""
 
 
 def is_command(words: Sequence[str]) -> bool:
@@ -90,7 +87,6 @@ def from_words(words: Sequence[str], environment: dict[str, str] | None = None) 
         values=_flags(rest),
         environment={**(environment or {}), **set_here},
         launcher=launcher,
-        variables=tuple(word for word in words if VARIABLE.search(word)),
     )
 
 

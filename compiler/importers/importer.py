@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen
 
-from .commands import VARIABLE, Command, from_script, from_words, is_command
+from .commands import Command, from_script, from_words, is_command
 from .deepspeed import is_deepspeed, put_deepspeed
 from .dialects import DIALECTS, detect
 from .draft import Kind, Remark
@@ -22,6 +22,8 @@ from .writer import catalog_to_toml, to_toml
 
 MAX_FILES = 32
 REGISTRY = "dataset_info.json"
+VARIABLE = re.compile(r"\$\{?\w+\}?|\$\(|`")
+SECRET = re.compile("token|key|secret|passw|webhook|credential", re.IGNORECASE)
 
 
 @frozen
@@ -113,16 +115,7 @@ def _import_command(command: Command, files: Sequence[Loaded], dialect: str | No
         raise ImportFault("the command sets nothing", "tunec import -- llamafactory-cli train ...")
     shown = [file.name for file in files] or ["a command line"]
     wanted = dialect or (command.program if command.program in DIALECTS else None)
-    imported = _run(settings, near, wanted, [*shown, *sources])
-    return evolve(imported, remarks=(*imported.remarks, *_variables(command)))
-
-
-def _variables(command: Command) -> Iterator[Remark]:
-    for word in command.variables:
-        known = [n for n in command.environment if re.search(rf"\$\{{?{n}\b", word)]
-        values = "".join(f"; the script sets {n} to {command.environment[n][:60]}" for n in known)
-        text = f"a shell would have filled this in: write its value{values}"
-        yield Remark(Kind.DO, word[:60], text)
+    return _run(settings, near, wanted, [*shown, *sources])
 
 
 def _run(settings: Settings, near: Library, dialect: str | None, sources: list[str]) -> Imported:
@@ -135,10 +128,14 @@ def _run(settings: Settings, near: Library, dialect: str | None, sources: list[s
 
 
 def _report_variables(work: Import) -> None:
+    """Report what a shell would have filled in, by its name: what stands around it could be a secret."""
     for name, given in work.settings.given.items():
-        is_text = isinstance(given.value, str) and given.source != "command line"
-        if is_text and VARIABLE.search(given.value):
-            work.ask(name, f"`{given.value[:60]}` holds a variable; write its value")
+        found = VARIABLE.findall(str(given.value)) if isinstance(given.value, str | list) else []
+        for variable in dict.fromkeys(found):
+            bare = variable.strip("${}")
+            value = "" if SECRET.search(bare) else work.settings.environment.get(bare, "")
+            known = f"; the script sets it to {value[:60]}" if value else ""
+            work.ask(name, f"`{variable[:60]}` is a variable: write its value{known}")
 
 
 def _header(title: str, sources: Sequence[str]) -> tuple[str, ...]:

@@ -50,7 +50,10 @@ def _old_names() -> str:
 
 
 def _features() -> str:
-    rows = [*_argument_rows(), *(_row(number, item, home) for number, (item, home) in BEHAVIOURS.items())]
+    rows = [
+        *_argument_rows(),
+        *(_row(number, item, home) for number, (item, home) in BEHAVIOURS.items()),
+    ]
     return "\n".join(["| row | what | here |", "|---|---|---|", *sorted(rows), ""])
 
 

@@ -35,6 +35,7 @@ def _block(kind: Kind, remarks: list[Remark], width: int) -> str:
 def _lines(remark: Remark, size: int, width: int) -> list[str]:
     key = one_line(remark.key, 60)
     indent = " " * (size + 4)
-    text = textwrap.wrap(one_line(remark.text, 600), max(width - len(indent), 30)) or [""]
+    wide = max(width - len(indent), 30)
+    text = textwrap.wrap(one_line(remark.text, 600), wide, break_on_hyphens=False) or [""]
     first = f"  {key:<{size}}  {text[0]}" if len(key) <= size else f"  {key}\n{indent}{text[0]}"
     return [first, *(f"{indent}{line}" for line in text[1:])]

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from ..diagnostics import Level
 from ..scanner import Span
+from ..secret_texts import masked
 from .cells import Cells, Shown, cut, shortened, visible
 from .sources import Spot, is_flag
 

@@ -77,7 +77,7 @@ def check_divides(spec: Spec) -> Iterator[Diagnostic]:
         yield error(
             "R811",
             f"{total} samples do not divide: {total} / ({known} x {processes}) = "
-            f"{total / pass_size:.4g}, which is no whole `{name}`",
+            f"{_quotient(total, pass_size)}, which is no whole `{name}`",
             GLOBAL,
             label=f"{total} samples a step",
             labels=(Label(path, each), Label(processes_path(spec.launch), _processes(processes))),
@@ -132,6 +132,12 @@ def micro_size(spec: Spec) -> int | None:
     if not batch.global_size or not batch.accumulation_steps:
         return None
     return batch.global_size // max(1, batch.accumulation_steps * num_processes(spec.launch))
+
+
+def _quotient(number: int, divisor: int) -> str:
+    # Numbers beyond those of floats are out of range as well, and told as that.
+    is_usual = abs(number) < 2**64 and divisor < 2**64
+    return f"{number / divisor:.4g}" if is_usual else "too many"
 
 
 def _processes(count: int) -> str:

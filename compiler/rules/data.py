@@ -93,7 +93,10 @@ def check_empty(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     ```
     """
     for path, text, fact in _sources(spec, facts):
-        if fact.state == "ok" and fact.num_rows == 0 and fact.bad_row is None:
+        source = getattr(spec.data, str(path[1]))[path[2]]
+        # A limit below 1 is out of range, and no word on the file.
+        wanted = source.limit is None or source.limit > 0
+        if fact.state == "ok" and fact.num_rows == 0 and fact.bad_row is None and wanted:
             yield error("D703", f"the data set `{text}` is empty", path)
 
 
@@ -214,7 +217,9 @@ def num_held_out(eval_rows: int | float, total: int) -> int:
     """Return the rows held out of `total`: a count as it is; a fraction rounded, and one row at least."""
     if isinstance(eval_rows, int):
         return eval_rows
-    return max(1, round(eval_rows * total)) if eval_rows else 0
+    # What is no share of the rows at all is refused as that.
+    share = min(eval_rows, 1.0) if eval_rows > 0 else 0.0
+    return max(1, round(share * total)) if share else 0
 
 
 def _rows(count: int) -> str:

@@ -19,7 +19,7 @@ qwen3_vl_moe_text qwen3_5 qwen3_5_text phi3 granite olmo2 olmo3 glm4 glm4v glm4v
 smolvlm falcon_h1 gpt_oss hunyuan_v1_dense hunyuan_v1_moe exaone4 ministral ministral3 pixtral nemotron
 """
 LIGER_TYPES = frozenset(_LIGER.split())
-"""Model types that liger-kernel 0.8 has kernels for, as its documentation lists them."""
+"""Model types that liger-kernel 0.8 is known to have kernels for; an omission costs a warning, no more."""
 
 
 def check_device(spec: Spec) -> Iterator[Diagnostic]:

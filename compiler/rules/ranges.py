@@ -134,7 +134,7 @@ def check_fraction(spec: Spec) -> Iterator[Diagnostic]:
             "T211",
             f"`data.eval_rows` is {rows}: not a count and not a fraction below 1",
             ("data", "eval_rows"),
-            helps=(f"write `{round(rows)}` for that many rows, or a fraction such as `0.1`",),
+            helps=(f"write `{rows:.0f}` for that many rows, or a fraction such as `0.1`",),
         )
 
 

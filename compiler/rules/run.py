@@ -75,16 +75,19 @@ def check_output_place(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
             OUTPUT,
             labels=(Label(("model", "path"), "the model is here"),),
         )
-    for index, source in enumerate(spec.data.sources):
-        if isinstance(source, CatalogSource) or source.hub is not None:
-            continue
-        if output == _real(facts.base / source.path).parent:
-            yield error(
-                "F302",
-                f"`{spec.run.output_dir}` is the folder of the data",
-                OUTPUT,
-                labels=(Label(("data", "sources", index, "path"), "the data is here"),),
-            )
+    in_it = [
+        Label(("data", "sources", index, "path"), "the data is here")
+        for index, source in enumerate(spec.data.sources)
+        if not isinstance(source, CatalogSource) and source.hub is None
+        if output == _real(facts.base / source.path).parent
+    ]
+    if in_it:
+        yield error(
+            "F302",
+            f"`{spec.run.output_dir}` is the folder of the data",
+            OUTPUT,
+            labels=tuple(in_it),
+        )
 
 
 def check_foreign(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:

@@ -13,6 +13,7 @@ from ..spec import (
     BAdamRatio,
     Galore,
     Lion,
+    Muon,
     Spec,
 )
 from .common import stage_label, zero_stage
@@ -50,12 +51,13 @@ def check_flattened(spec: Spec) -> Iterator[Diagnostic]:
     zero_stage = 0
     ```
     """
-    if zero_stage(spec) == 0:
+    stage = zero_stage(spec)
+    if stage == 0:
         return
     if isinstance(spec.optimizer, PROJECTED):
         yield error(
             "U803",
-            f"`{spec.optimizer.type}` projects matrices, a ZeRO stage above 0 cuts them into flat slices",
+            f"`{spec.optimizer.type}` projects matrices, ZeRO stage {stage} cuts them into flat slices",
             HERE,
             labels=(stage_label(spec),),
             helps=("write `zero_stage = 0`",),
@@ -63,7 +65,7 @@ def check_flattened(spec: Spec) -> Iterator[Diagnostic]:
     if isinstance(spec.optimizer, AdaFactor):
         yield warning(
             "U803",
-            "`adafactor` keeps a number for each weight here, because a ZeRO stage above 0 cuts matrices into flat slices",
+            f"`adafactor` saves no memory here: ZeRO stage {stage} cuts the matrices it needs into flat slices",
             HERE,
             labels=(stage_label(spec),),
             helps=("write `zero_stage = 0`, or use `adamw`, whose state is sharded",),
@@ -176,16 +178,16 @@ def check_badam(spec: Spec) -> Iterator[Diagnostic]:
 
 
 def check_offload(spec: Spec) -> Iterator[Diagnostic]:
-    """The optimizer's state is offloaded, but only AdamW and Lion can be computed there.
+    """The optimizer's state is offloaded, but the optimizer cannot be computed there.
 
-    DeepSpeed has code for these two on the host; it keeps their state in fp32.
+    DeepSpeed has code for AdamW, Lion and Muon on the host, which keeps their state in fp32, and refuses all others.
 
     Fails:
     ```toml
     [method]
     type = "full"
     [optimizer]
-    type = "muon"
+    type = "adam-mini"
     [deepspeed]
     zero_stage = 2
     offload_optimizer = "cpu"
@@ -203,15 +205,15 @@ def check_offload(spec: Spec) -> Iterator[Diagnostic]:
     if spec.deepspeed.offload_optimizer == "none" or zero_stage(spec) == 0:
         return
     here = Label(("deepspeed", "offload_optimizer"), "offloaded here")
-    if not isinstance(optimizer, AdamW | Lion):
+    if not isinstance(optimizer, AdamW | Lion | Muon):
         yield error(
             "U806",
             f"`{optimizer.type}` cannot be computed on the host",
             HERE,
             labels=(here,),
-            helps=("remove `offload_optimizer`, or use `adamw` or `lion`",),
+            helps=("remove `offload_optimizer`, or use `adamw`, `lion` or `muon`",),
         )
-    elif optimizer.state != "fp32":
+    elif not isinstance(optimizer, Muon) and optimizer.state != "fp32":
         yield error(
             "U806",
             f"offloaded state is kept in fp32, not in {STATES[optimizer.state]}",

@@ -45,7 +45,7 @@ class _Rows:
     """Use only the first rows of this source."""
 
     sample: int | None = None
-    """Draw this many rows at random, repeating some where there are fewer."""
+    """Draw this many rows at random from those that `limit` leaves, repeating some where there are fewer."""
 
     weight: float | None = None
     """Share of this source in an interleaved mix. Default: equal shares."""
@@ -208,7 +208,8 @@ class CatalogSource:
     """Name of the data set in the catalog."""
 
     catalog: str = "datasets.toml"
-    """The catalog, relative to the spec."""
+    """The catalog, relative to the spec: a TOML file with a table for each data set, which holds the keys of a
+    source. Paths in it start from its own folder."""
 
     limit: int | None = None
     """Use only the first rows of this source."""

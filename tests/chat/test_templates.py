@@ -198,7 +198,7 @@ def test_prompts_of_thinkers(name: str, thinking: Any, keep: bool) -> None:
 
     `enable_thinking=false` asks for an answer without a thought; in `off` there is no other.
     """
-    options = section(name, thinking=thinking)
+    options = section(name, thinking=thinking, keep_thoughts=keep)
     talk = [
         user("1"),
         says("one"),

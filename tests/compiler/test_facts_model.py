@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +28,7 @@ from tunec.compiler.facts.model import ModelFacts, read_model
 from tunec.compiler.facts.tokens import read_vocabulary
 from tunec.compiler.facts.versions import Need, installed
 from tunec.compiler.pipeline import analyse
+from tunec.compiler.rules.versions import check_installed
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -189,3 +191,28 @@ def test_tokens_are_read_only_when_the_spec_asks(workspace: Path) -> None:
     assert asking is not None
     assert gather(plain, workspace / "a.toml", {}).vocabulary is None
     assert gather(asking, workspace / "b.toml", {}).vocabulary is not None
+
+
+@pytest.mark.parametrize(
+    ("version", "least", "message"),
+    [
+        (None, None, "the package `p` is not installed here"),
+        ("0.45.9", "0.46.1", "`p` 0.45.9 is installed here, 0.46.1 is needed"),
+        ("0.46.1.post2", "0.46.1", None),
+        ("1.0rc1", "0.46.1", None),
+        ("dev", "0.46.1", "`p` dev is installed here, 0.46.1 is needed"),
+        ("0.1", None, None),
+    ],
+)
+def test_packages_are_missing_or_too_old(
+    version: str | None, least: str | None, message: str | None, workspace: Path
+) -> None:
+    """A version counts by its numbers; what is enough gives no finding."""
+    file = tiny.write_spec(workspace / "spec.toml", "")
+    spec = analyse(file, {}).spec
+    assert spec is not None
+    facts = attrs.evolve(
+        gather(spec, file, {}), needs=(Need("p", ("model",), least),), versions={"p": version}
+    )
+    found = [item.message for item in check_installed(spec, facts)]
+    assert found == ([] if message is None else [message])

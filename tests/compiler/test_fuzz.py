@@ -15,6 +15,7 @@ import tomli
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fuzz.fuzz_spec import corpus, target
 from hostile import HOSTILE
 from specs import documents, specs
 from tunec.compiler.diagnostics import Diagnostic, SpecPath
@@ -323,3 +324,11 @@ def test_the_seeds_are_specs() -> None:
     assert len(SEEDS) >= 4
     for text in SEEDS:
         assert structure(tomli.loads(text)).diagnostics == ()
+
+
+def test_the_corpus_of_the_fuzzer() -> None:
+    """What the fuzzer once broke, and what it starts from, passes its own checks."""
+    contents = corpus([])
+    assert len(contents) > len(SEEDS)
+    for content in contents:
+        target(content)

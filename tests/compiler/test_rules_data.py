@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunec.compiler.diagnostics import Diagnostic, Level
+from tunec.compiler.rules.data import num_held_out
 
 Find = Callable[..., tuple[Diagnostic, ...]]
 
@@ -244,3 +245,13 @@ def test_an_entry_is_read_from_the_catalogs_folder(folder: Path, found: Find) ->
     assert [i.message for i in of(findings, "D705")] == [
         "`data.eval_rows` is 4, the training data has 4 rows"
     ]
+
+
+@pytest.mark.parametrize(
+    ("share", "rows"), [(0.5, 5), (0.01, 1), (0.0, 0), (-1.0, 0), (2.5, 10), (1e308, 10)]
+)
+def test_shares_that_are_none(share: float, rows: int) -> None:
+    """Whatever a share is, it is some number of rows."""
+    assert num_held_out(share, 10) == rows
+    for odd in (float("inf"), float("-inf"), float("nan")):
+        assert num_held_out(odd, 10) in (0, 10)

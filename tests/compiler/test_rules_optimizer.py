@@ -31,7 +31,7 @@ WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "projections of slices": (
         FULL + '[optimizer]\ntype = "galore"\n[deepspeed]\nzero_stage = 1\n',
         "U803",
-        "`galore` projects matrices, a ZeRO stage above 0 cuts them into flat slices",
+        "`galore` projects matrices, ZeRO stage 1 cuts them into flat slices",
         ("write `zero_stage = 0`",),
     ),
     "layerwise on two processes": (
@@ -70,7 +70,7 @@ WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         FULL + '[optimizer]\ntype = "adam-mini"\n[deepspeed]\noffload_optimizer = "cpu"\n',
         "U806",
         "`adam-mini` cannot be computed on the host",
-        ("remove `offload_optimizer`, or use `adamw` or `lion`",),
+        ("remove `offload_optimizer`, or use `adamw`, `lion` or `muon`",),
     ),
     "offloaded in 8 bit": (
         '[optimizer]\ntype = "lion"\nstate = "8bit"\n[deepspeed]\noffload_optimizer = "cpu"\n',
@@ -117,6 +117,12 @@ def test_wording(case: str, told: Told) -> None:
     text, code, message, helps = WORDINGS[case]
     (finding,) = (item for item in told(text) if item.code != "V901")
     assert (finding.code, finding.message, finding.helps) == (code, message, helps)
+
+
+def test_muon_can_be_offloaded(told: Told) -> None:
+    """DeepSpeed updates by Muon on the host as well."""
+    text = FULL + '[optimizer]\ntype = "muon"\n[deepspeed]\noffload_optimizer = "cpu"\n'
+    assert told(text) == []
 
 
 def test_8_bit_state_runs_on_a_cpu(told: Told) -> None:

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import tiny
 from tunec.compiler.diagnostics import Diagnostic
+from tunec.compiler.pipeline import analyse
+from tunec.compiler.report import render_text
+from tunec.compiler.secret_texts import masked
 
 Find = Callable[..., tuple[Diagnostic, ...]]
 
@@ -232,6 +236,28 @@ def test_secrets_are_found_and_not_repeated(kind: str, setting: str, found: Find
     assert finding.message.endswith(f"holds what looks like {kind}")
     said = [(i.message, i.label, i.notes, i.helps, [x.text for x in i.labels]) for i in findings]
     assert secret not in repr(said)
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_reports_show_lines_without_secrets(kind: str, folder: Path) -> None:
+    """The line that holds a secret is shown with stars in its place, as long as it was."""
+    secret = SECRETS[kind]
+    spec = tiny.write_over(folder / "spec.toml", f'[run]\nname = "{secret}"\n')
+    analysis = analyse(spec, {})
+    report = render_text(analysis.diagnostics, analysis.source, color=False, width=200)
+    assert secret not in report
+    assert "name = " in report
+    assert "*****" in report
+
+
+def test_masked_lines_keep_their_length() -> None:
+    """Columns stay where they are; commits, names of variables and plain texts stay as they are."""
+    for secret in SECRETS.values():
+        for line in (f'x = "{secret}"', f'a = 1 # {secret}, "b"', f"k_env = '{secret}' # c"):
+            assert len(masked(line)) == len(line)
+    assert masked('token_env = "my-token" # x') == 'token_env = "********" # x'
+    for line in ('token_env = "HF_TOKEN"', f'revision = "{"a" * 40}"', "früh = 'x'", ""):
+        assert masked(line) == line
 
 
 @pytest.mark.parametrize("text", ["0123456789abcdef" * 2 + "01234567"])

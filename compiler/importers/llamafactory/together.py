@@ -55,15 +55,12 @@ def read_precision(work: Import) -> None:
     in_fp32 = work.settings.flag("use_cpu") or work.kinds["method"] in ("full", "freeze")
     value = "fp32" if in_fp32 else "bf16"
     work.put("training.precision", value, "neither bf16 nor fp16 is on")
-    work.differs(
-        "bf16",
-        "neither bf16 nor fp16 is on: LLaMA-Factory trains fp32 weights without mixed precision"
-        + (
-            ""
-            if in_fp32
-            else f" beside frozen ones in the model's own type; `{value}` comes nearest"
-        ),
-    )
+    if not in_fp32:
+        work.differs(
+            "bf16",
+            "neither bf16 nor fp16 is on: LLaMA-Factory trains fp32 adapters beside weights in the model's own "
+            "type, without mixed precision; bf16 comes nearest",
+        )
 
 
 def read_checkpointing(work: Import) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import tomli
 import yaml
-from importing import TOKENS, at, convert, loaded, read
 
+from importing import TOKENS, at, convert, loaded, read
 from tunec.compiler.importers.draft import Kind
 from tunec.compiler.importers.homes import DATASET_INFO, DEEPSPEED, entries
 from tunec.compiler.importers.homes.acceptance import ARGUMENTS, BEHAVIOURS

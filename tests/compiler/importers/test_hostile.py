@@ -9,8 +9,8 @@ import pytest
 import tomli
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from importing import convert, loaded, read
 
+from importing import convert, loaded, read
 from tunec.compiler.importers.deepspeed import is_deepspeed
 from tunec.compiler.importers.homes import DATASET_INFO, DEEPSPEED, entries
 from tunec.compiler.importers.importer import import_files, import_words
@@ -211,3 +211,15 @@ def test_values_cannot_break_out() -> None:
     )
     assert "evil" not in read(imported)
     assert read(imported)["model"]["path"] == evil
+
+
+def test_secrets_of_scripts_are_not_told(tmp_path: Path) -> None:
+    """A script's variables are reported by name; those that look like secrets without their value."""
+    (tmp_path / "run.sh").write_text(
+        "HF_TOKEN=s3cr3t\nMODEL=org/m\n"
+        "lmf train --hf_hub_token $HF_TOKEN --hub_token s3cr3t$X --model_name_or_path ${MODEL}\n"
+    )
+    imported = import_words(["run.sh"])
+    report = render_report(imported.remarks)
+    assert "s3cr3t" not in imported.text + report
+    assert "the script sets it to org/m" in report
