@@ -12,7 +12,7 @@ from .allow import allow
 from .cascades import suppress_cascades
 from .diagnostics import Diagnostic, Level, SpecPath
 from .document import EXTENDS, Document, DocumentError, read_document
-from .facts import Facts, gather
+from .facts import Facts, Seen, gather
 from .rules import check as check_rules
 from .spec import Spec
 from .structure import structure
@@ -55,16 +55,20 @@ def analyse(
     *,
     with_facts: bool = True,
     settings: Sequence[str] = (),
+    seen: Seen | None = None,
 ) -> Analysis:
     """Read, structure and check the spec at `path`; every finding of every stage in one go.
 
-    `settings` are changes to the spec as `--set` takes them: `method.rank=16`.
+    `settings` are changes to the spec as `--set` takes them: `method.rank=16`. Calls that share `seen` read
+    a model or data file that several specs name only once.
     """
     try:
         document = read_document(path)
     except DocumentError as fault:
         return Analysis(fault, fault.diagnostics)
-    return analyse_document(document, path, environ, with_facts=with_facts, settings=settings)
+    return analyse_document(
+        document, path, environ, with_facts=with_facts, settings=settings, seen=seen
+    )
 
 
 def analyse_document(
@@ -74,14 +78,15 @@ def analyse_document(
     *,
     with_facts: bool = True,
     settings: Sequence[str] = (),
+    seen: Seen | None = None,
 ) -> Analysis:
     """Structure and check a document that is, or is to be, the spec at `path`."""
     if _stands_alone(document, settings):
-        return _analyse(document, path, environ, with_facts)
+        return _analyse(document, path, environ, with_facts, seen)
     from .composition import CompositionError
 
     try:
-        return _analyse(composed(document, settings), path, environ, with_facts)
+        return _analyse(composed(document, settings), path, environ, with_facts, seen)
     except CompositionError as fault:
         return Analysis(fault.source, fault.diagnostics)
 
@@ -105,10 +110,14 @@ def composed(document: Document, settings: Sequence[str]) -> Document | Composit
 
 
 def _analyse(
-    document: Document | Composition, path: Path, environ: Mapping[str, str], with_facts: bool
+    document: Document | Composition,
+    path: Path,
+    environ: Mapping[str, str],
+    with_facts: bool,
+    seen: Seen | None,
 ) -> Analysis:
     structured = structure(document.data)
-    facts = gather(structured.spec, path, environ) if with_facts else None
+    facts = gather(structured.spec, path, environ, seen) if with_facts else None
     found = suppress_cascades(check_rules(structured.spec, facts), structured.broken)
     diagnostics = (*document.warnings, *structured.diagnostics, *found)
     is_complete = with_facts and not structured.broken

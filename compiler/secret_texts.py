@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("a Hugging Face token", re.compile(r"\bhf_[A-Za-z0-9]{16,}")),
@@ -42,6 +43,7 @@ def is_variable(text: str) -> bool:
     return ENV_NAME.fullmatch(text) is not None and not text.startswith(TOKEN_STARTS)
 
 
+@lru_cache(maxsize=8)  # many findings may be about one enormous line
 def masked(line: str) -> str:
     """Return a line of a spec with stars in place of what looks like a secret; its length stays the same."""
     for _, pattern in KINDS:

@@ -82,7 +82,7 @@ def _in(type_: Any, above: tuple[type, ...]) -> Found:
                 yield (0, *steps), f".*{name}", _wrapped(make, lambda inner: [inner])
         elif is_mapping(arm):
             item = get_args(arm)[1]
-            yield (KEY,), "<key>", lambda value, item=item: {value: minimal(item)}
+            yield (KEY,), "<key>", _as_key(item)
             for steps, name, make in _in(item, above):
                 yield ("k", *steps), f"<value>{name}", _wrapped(make, lambda inner: {"k": inner})
         elif are_tables((arm,)) and arm not in above:
@@ -95,6 +95,10 @@ def _in_table(cls: type, above: tuple[type, ...] = ()) -> Found:
     for field, attribute in fields_of(cls).items():
         for steps, name, make in _in(attribute.type, (*above, cls)):
             yield (field, *steps), f".{field}{name}", _in_field(cls, field, make)
+
+
+def _as_key(item: Any) -> Make:
+    return lambda value: {value: minimal(item)}
 
 
 def _wrapped(make: Make, wrap: Callable[[Any], Any]) -> Make:

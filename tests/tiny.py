@@ -128,6 +128,9 @@ def write_kinds(base: Path) -> None:
     catalog.append('[pairs]\nformat = "preference"\npath = "data/pairs.jsonl"\n')
     (data / "table.parquet").write_bytes(b"PAR1")
     (base / "datasets.toml").write_text("\n".join(catalog), encoding="utf-8")
+    (base / "other-words").mkdir(exist_ok=True)
+    config = {"model_type": "llama", "vocab_size": 32000}
+    (base / "other-words" / "config.json").write_text(json.dumps(config))
     (base / "rewards.py").write_text("def reward(prompts, answers):\n    return [0.0]\n")
     (base / "hosts").write_text("# two machines\na slots=8\nb slots=8\n")
     (base / "bad-hosts").write_text("a slots=8\nb\n")

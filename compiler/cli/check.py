@@ -14,6 +14,7 @@ from .shared import Failure, new_verb, report, set_argument
 if TYPE_CHECKING:
     from ..diagnostics import Diagnostic
     from ..document import Document
+    from ..facts import Seen
     from ..pipeline import Analysis
     from ..report import Documents
 
@@ -54,18 +55,21 @@ def add(verbs: Any) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    analyses = [_look_at(path, options) for path in options.specs]
+    seen: Seen = {}
+    analyses = [_look_at(path, options, seen) for path in options.specs]
     if options.format != "text" and not options.diff:
         reports = [(item.diagnostics, item.source) for item in analyses]
         print(_renderer(options.format)(reports), end="")
     return int(any(not item.ok or (options.strict and bool(item.diagnostics)) for item in analyses))
 
 
-def _look_at(path: Path, options: argparse.Namespace) -> Analysis:
+def _look_at(path: Path, options: argparse.Namespace, seen: Seen) -> Analysis:
     """Analyse a spec, mended or not, and print what is to be said about it alone."""
     from ..pipeline import analyse
 
-    analysis = analyse(path, os.environ, with_facts=not options.no_facts, settings=options.settings)
+    analysis = analyse(
+        path, os.environ, with_facts=not options.no_facts, settings=options.settings, seen=seen
+    )
     if options.fix or options.diff:
         analysis = _fixed(path, analysis, options)
     if options.format == "text" and not options.diff:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 from attrs import field, frozen
 
@@ -37,6 +38,7 @@ __all__ = [
     "ModelFacts",
     "Need",
     "PathState",
+    "Seen",
     "Vocabulary",
     "gather",
 ]
@@ -81,20 +83,33 @@ class Facts:
         return self.template_text if self.template_text is not None else self.tokenizer.template
 
 
-def gather(spec: Spec, spec_file: Path | None, environ: Mapping[str, str]) -> Facts:
-    """Read what `spec` names. Nothing here raises: what cannot be read is a fact as well."""
+T = TypeVar("T")
+R = TypeVar("R")
+
+Seen = dict[tuple[Any, ...], Any]
+"""Models and data files that were read already: many specs in one call often name the same ones."""
+
+
+def gather(
+    spec: Spec, spec_file: Path | None, environ: Mapping[str, str], seen: Seen | None = None
+) -> Facts:
+    """Read what `spec` names. Nothing here raises: what cannot be read is a fact as well.
+
+    What is in `seen` is not read again, and what is read goes there.
+    """
     base = (spec_file.parent if spec_file else Path()).absolute()
-    model = read_model(base, spec.model.path)
+    known: Seen = {} if seen is None else seen
+    model = _once(known, read_model, base, spec.model.path)
     path = spec.tokenizer.path
-    tokenizer = model if path is None else read_tokenizer(base, path)
+    tokenizer = model if path is None else _once(known, read_tokenizer, base, path)
     needed = needs(spec, model)
     return Facts(
         base=base,
         spec_file=None if spec_file is None else spec_file.absolute(),
         model=model,
         tokenizer=tokenizer,
-        data=_read_sources(base, spec.data.sources),
-        eval_data=_read_sources(base, spec.data.eval_sources),
+        data=_read_sources(known, base, spec.data.sources),
+        eval_data=_read_sources(known, base, spec.data.eval_sources),
         output=read_folder(base / spec.run.output_dir),
         template_text=_template_text(base, spec),
         environment={name: name in environ for name in (spec.model.token_env,) if name is not None},
@@ -112,8 +127,16 @@ def gather(spec: Spec, spec_file: Path | None, environ: Mapping[str, str]) -> Fa
     )
 
 
-def _read_sources(base: Path, sources: tuple[Source, ...]) -> tuple[DataFacts, ...]:
-    return tuple(read_data(base, source) for source in sources)
+def _read_sources(known: Seen, base: Path, sources: tuple[Source, ...]) -> tuple[DataFacts, ...]:
+    return tuple(_once(known, read_data, base, source) for source in sources)
+
+
+def _once(known: Seen, read: Callable[[Path, T], R], base: Path, what: T) -> R:
+    key = (read, base, what)
+    if key not in known:
+        known[key] = read(base, what)
+    found: R = known[key]
+    return found
 
 
 def _template_text(base: Path, spec: Spec) -> str | None:

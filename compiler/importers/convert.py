@@ -27,6 +27,8 @@ SKIP: Final = _Nothing.SKIP
 
 TRUE = frozenset({"true", "yes", "on", "1", "y", "t"})
 FALSE = frozenset({"false", "no", "off", "0", "n", "f"})
+SECRET = re.compile("token|key|secret|passw|webhook|credential", re.IGNORECASE)
+CREDENTIALS = re.compile(r"//[^/@\s]*:[^/@\s]*@")
 NONE = frozenset({"none", "null", "~", ""})
 
 
@@ -129,6 +131,8 @@ def as_text(raw: Any) -> str:
         raise UnfitError("it is no text")
     if isinstance(raw, bool):
         return str(raw).lower()
+    if CREDENTIALS.search(str(raw)):
+        raise UnfitError("the address holds a password, which must not stand in a spec")
     return clean(str(raw))
 
 
@@ -214,6 +218,9 @@ def options(raw: Any, type_: Any) -> Any:
 
 
 def _scalars(found: dict[str, Any]) -> dict[str, Any]:
+    secret = next((key for key, _ in _flat(found) if SECRET.search(key)), None)
+    if secret is not None:
+        raise UnfitError(f"`{secret[:60]}` may be a secret: set it in the environment")
     return {key: item for key, item in _flat(found) if isinstance(item, str | int | float | bool)}
 
 

@@ -160,7 +160,8 @@ def read_deepspeed(work: Import) -> None:
     loaded = work.library.find(str(raw)) if isinstance(raw, str) else None
     if loaded is None:
         work.put("deepspeed.zero_stage", _stage_in(str(raw)), "guessed from the name of the file")
-        work.ask("deepspeed", f"`{str(raw)[:60]}` was not found: give it as another FILE")
+        name = str(raw).rpartition("/")[2][:60]
+        work.ask("deepspeed", f"`{name}` was not found: give it as another FILE")
     elif is_deepspeed(loaded.data):
         put_deepspeed(work, loaded.data, loaded.name)
     else:

@@ -10,9 +10,11 @@ from typing import Any
 from attrs import evolve, frozen
 
 from .commands import Command, from_script, from_words, is_command
+from .convert import SECRET
 from .deepspeed import is_deepspeed, put_deepspeed
 from .dialects import DIALECTS, detect
 from .draft import Kind, Remark
+from .homes import entries
 from .library import Library, library
 from .llamafactory.dataset_info import Registry, is_registry, put_source
 from .placing import Import
@@ -23,7 +25,6 @@ from .writer import catalog_to_toml, to_toml
 MAX_FILES = 32
 REGISTRY = "dataset_info.json"
 VARIABLE = re.compile(r"\$\{?\w+\}?|\$\(|`")
-SECRET = re.compile("token|key|secret|passw|webhook|credential", re.IGNORECASE)
 
 
 @frozen
@@ -77,8 +78,14 @@ def _paths(files: Sequence[Loaded]) -> tuple[Path, ...]:
 
 def _is_main(file: Loaded) -> bool:
     """Return whether a file asks for a run: neither a registry nor settings of DeepSpeed."""
-    is_near = file.name == REGISTRY or is_registry(file.data) or is_deepspeed(file.data)
-    return not is_near
+    return file.name != REGISTRY and not _is_registry(file) and not is_deepspeed(file.data)
+
+
+def _is_registry(file: Loaded) -> bool:
+    """Return whether a file is a registry; one by another name must not hold names of settings."""
+    if not is_registry(file.data):
+        return False
+    return file.name == REGISTRY or not entries().keys() & file.data.keys()
 
 
 def _is_named(file: Loaded, files: Sequence[Loaded]) -> bool:
@@ -152,7 +159,7 @@ def _import_alone(files: Sequence[Loaded]) -> Imported:
     if not files:
         raise ImportFault("nothing to import")
     file = files[0]
-    if is_registry(file.data):
+    if _is_registry(file):
         return _catalog(file)
     if not is_deepspeed(file.data):
         raise ImportFault(f"{file.path}: entries with a file or a hub belong in the registry")
@@ -163,16 +170,16 @@ def _import_alone(files: Sequence[Loaded]) -> Imported:
 
 
 def _catalog(file: Loaded) -> Imported:
-    entries: Mapping[str, Any] = file.data
+    found: Mapping[str, Any] = file.data
     folder = str(file.path.parent)
     work = Import(Settings(verb="none"), library((), ()))
-    for number, name in enumerate(entries):
-        registry = Registry(file.name, folder, dict(entries))
+    for number, name in enumerate(found):
+        registry = Registry(file.name, folder, dict(found))
         put_source(work, ("data", "sources", number), name, registry)
         work.draft.entries.pop(("data", "sources", number, "name"))
     header = (
         f"Made by `tunec import` from {file.name}. A spec names an entry so:",
         '[[data.sources]] with format = "catalog" and entry = "NAME"',
     )
-    text = catalog_to_toml(work.draft, list(entries), header)
+    text = catalog_to_toml(work.draft, list(found), header)
     return Imported(text, tuple(work.draft.remarks), is_spec=False)

@@ -9,7 +9,7 @@ from attrs import Factory, define
 from ..diagnostics import SpecPath
 from ..field_types import fields_of, is_required, table_classes
 from ..spec import Spec
-from .convert import SKIP, UnfitError, is_nothing, is_secret
+from .convert import CREDENTIALS, SECRET, SKIP, UnfitError, is_nothing, is_secret
 from .draft import Draft, Kind
 from .homes import Table
 from .homes.entries import ABSENT, Home, Replaced
@@ -99,8 +99,7 @@ def _put(work: Import, name: str, given: Given, home: Home, where: Place) -> Non
     try:
         value = home.convert(given.value, where.type)
     except UnfitError as unfit:
-        shown = given.value if isinstance(given.value, str | int | float) else "the value"
-        work.lose(name, f"`{str(shown)[:60]}` does not fit `{_dotted(where.path)}`: {unfit}")
+        work.lose(name, f"{_shown(given.value)} does not fit `{_dotted(where.path)}`: {unfit}")
         return
     if value is SKIP:
         return
@@ -111,6 +110,13 @@ def _put(work: Import, name: str, given: Given, home: Home, where: Place) -> Non
     work.draft.put(where.path, value, comment_of(work, name, given))
     if is_secret(home.convert):
         work.ask(name, f"the secret is not copied; set it: export {value}=...")
+
+
+def _shown(raw: Any) -> str:
+    """Return a value for a report, unless it is long or could hold a secret."""
+    text = str(raw) if isinstance(raw, str | int | float) else ""
+    is_harmless = 0 < len(text) <= 30 and not SECRET.search(text) and not CREDENTIALS.search(text)
+    return f"`{text}`" if is_harmless else "the value"
 
 
 def comment_of(work: Import, name: str, given: Given) -> str:

@@ -66,7 +66,7 @@ def read_text(path: Path) -> str:
 def parse_json(text: str, name: str) -> Any:
     """Return the data of JSON text."""
     try:
-        return _plain(json.loads(text), name)
+        return _plain(json.loads(text, object_pairs_hook=_once), name)
     except json.JSONDecodeError as fault:
         place = f"{name}:{fault.lineno}:{fault.colno}"
         raise ImportFault(f"{place}: no JSON: {fault.msg[:1].lower()}{fault.msg[1:]}") from None
@@ -83,7 +83,7 @@ def parse_yaml(text: str, name: str) -> Any:
             "reading YAML needs PyYAML, which this Python lacks", "pip install 'tunec[import]'"
         ) from None
     try:
-        return _plain(yaml.safe_load(text), name)
+        return _plain(yaml.load(text, _loader(yaml)), name)
     except yaml.MarkedYAMLError as fault:
         mark = fault.problem_mark or fault.context_mark
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
@@ -95,6 +95,37 @@ def parse_yaml(text: str, name: str) -> Any:
         raise ImportFault(f"{name}: no YAML: {fault}") from None
     except RecursionError:
         raise ImportFault(f"{name}: the values are nested too deeply") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a mapping of pairs.
+
+    Raises:
+        ValueError: where a key stands twice, of which one value would be lost.
+    """
+    made: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in made:
+            raise ValueError(f"the key `{name[:60]}` stands twice")
+        made[name] = value
+    return made
+
+
+def _loader(yaml: Any) -> Any:
+    """Return the safe loader, which refuses keys that stand twice as well."""
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen = set()
+            for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+                name = key.value if isinstance(key, yaml.ScalarNode) and key.value != "<<" else None
+                if name is not None and name in seen:
+                    text = f"the key `{name[:60]}` stands twice"
+                    raise yaml.constructor.ConstructorError(None, None, text, key.start_mark)
+                seen.add(name)
+            return super().construct_mapping(node, deep)
+
+    return Loader
 
 
 def _plain(value: Any, name: str) -> Any:

@@ -188,7 +188,8 @@ def _settings(path: SpecPath, name: str, table: Any) -> Iterator[Diagnostic]:
     for field, default in _defaults(class_of(table)).items():
         value = getattr(table, field)
         allowed = _honoured(f"{name}.{field}" if name else field)
-        if value == default or allowed is None or value in allowed or _is_table(value):
+        # Tables come first: comparing them costs most, and they are judged by themselves.
+        if _is_table(value) or allowed is None or value == default or value in allowed:
             continue
         here = (*path, field)
         yield _refuse(here, f"`{_words(here)}{f' = {toml_value(value)}' if allowed else ''}`")

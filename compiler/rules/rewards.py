@@ -12,6 +12,9 @@ from ..spec import AdapterReward, ApiReward, Freeze, Full, Grpo, Lisa, Ppo, Pref
 from .look import listed
 from .rule import Rule
 
+PADDING = 512
+"""Rows that embeddings of one tokenizer may differ by."""
+
 OTHER_METHODS = (Full, Freeze, Lisa, Prefix, Prompt)
 """Methods that put no adapter into the model, or none that can be exchanged for a reward's."""
 
@@ -188,9 +191,47 @@ def check_rewards(spec: Spec) -> Iterator[Diagnostic]:
         )
 
 
+def check_vocabulary(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """A model beside the policy has another vocabulary.
+
+    A reference gives probabilities of the policy's own tokens, so its vocabulary must be the same. A reward model
+    is handed the tokens of the answers as well; with another tokenizer it reads another text.
+
+    Fails:
+    ```toml
+    [objective]
+    type = "dpo"
+    reference = { type = "model", path = "other-words" }
+    [data]
+    sources = [{ format = "preference", path = "data/pairs.jsonl" }]
+    ```
+    Passes:
+    ```toml
+    [objective]
+    type = "dpo"
+    reference = { type = "model", path = "model" }
+    [data]
+    sources = [{ format = "preference", path = "data/pairs.jsonl" }]
+    ```
+    """
+    own = facts.model.text_config.get("vocab_size")
+    for path, model in facts.models.items():
+        other = model.text_config.get("vocab_size")
+        # Embeddings of one family are padded to different sizes; other tokenizers differ by more.
+        if type(own) is int and type(other) is int and abs(own - other) > PADDING:
+            yield error(
+                "O114",
+                f"the model has a vocabulary of {other:,}, the policy one of {own:,}",
+                path,
+                labels=(Label(("model", "path"), "the policy"),),
+                helps=("name a model with the same tokenizer",),
+            )
+
+
 RULES = (
     Rule("O110", "reward adapter without an adapter", pure=check_adapter),
     Rule("O111", "no address", pure=check_url),
     Rule("O112", "reward function missing", factual=check_function),
     Rule("O113", "no reward", pure=check_rewards),
+    Rule("O114", "another vocabulary", factual=check_vocabulary),
 )

@@ -21,6 +21,7 @@ def read_datasets(work: Import) -> None:
             _none(work)
     _limits(work)
     _weights(work)
+    _media(work, registry)
 
 
 def _none(work: Import) -> None:
@@ -82,6 +83,20 @@ def _online(work: Import) -> str:
 def _put_values(work: Import, path: SpecPath, values: dict[str, str]) -> None:
     for field, value in values.items():
         work.draft.put((*path, field), value, "")
+
+
+def _media(work: Import, registry: Registry | None) -> None:
+    """Write the folder of media where it is not that of the rows."""
+    if registry is None or ("media", "dir") in work.draft.entries:
+        return
+    folder = registry.folder.rstrip("/")
+    for path in _sources(work, "sources", "eval_sources"):
+        has_media = any(
+            (*path, name) in work.draft.entries for name in ("images", "videos", "audios")
+        )
+        place = str(work.draft.value(*path, "path", default=""))
+        if has_media and place.rpartition("/")[0] != folder:
+            work.put("media.dir", folder, f"{work.by_default}: dataset_dir")
 
 
 def _limits(work: Import) -> None:

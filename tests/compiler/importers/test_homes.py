@@ -11,9 +11,11 @@ import yaml
 
 from importing import TOKENS, at, convert, loaded, read
 from tunec.compiler.importers.draft import Kind
-from tunec.compiler.importers.homes import DATASET_INFO, DEEPSPEED, entries
+from tunec.compiler.importers.homes import DATASET_INFO, DEEPSPEED, Table, entries
 from tunec.compiler.importers.homes.acceptance import ARGUMENTS, BEHAVIOURS
+from tunec.compiler.importers.homes.axolotl import AXOLOTL
 from tunec.compiler.importers.homes.entries import Replaced
+from tunec.compiler.importers.homes.trl import TRL
 from tunec.compiler.importers.importer import import_words
 from tunec.compiler.importers.paths import classes_along
 from tunec.compiler.importers.reference import with_tables
@@ -63,9 +65,10 @@ def test_each_key_of_the_registry_has_a_home(name: str) -> None:
         list(classes_along(home.path))
 
 
-def test_the_homes_of_deepspeed_exist() -> None:
-    """So do those of a DeepSpeed JSON."""
-    for entry in DEEPSPEED.values():
+@pytest.mark.parametrize("table", [DEEPSPEED, AXOLOTL, TRL], ids=["deepspeed", "axolotl", "trl"])
+def test_the_homes_of_others_exist(table: Table) -> None:
+    """So do those of a DeepSpeed JSON, of Axolotl and of TRL."""
+    for entry in table.values():
         for home in entry if isinstance(entry, tuple) else ():
             list(classes_along(home.path))
 
