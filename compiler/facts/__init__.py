@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from attrs import field, frozen
 
 from ..diagnostics import SpecPath
-from ..spec import FileTemplate, HostFile, Lora, Source, Spec
+from ..spec import FileTemplate, HostFile, Lora, NamedTemplate, Source, Spec
 from .adapters import AdapterFacts, read_adapters
 from .data import DataFacts, read_data
 from .files import read_text
@@ -57,7 +57,7 @@ class Facts:
     eval_data: tuple[DataFacts, ...]
     output: FolderFacts
     template_text: str | None
-    """The text of `template.path`, or None when it cannot be read or none is named."""
+    """The text of `template.path` or of the named template; None when there is none to be had, or none is named."""
     environment: Mapping[str, bool]
     """Which of the environment variables the spec names are set."""
     functions: Mapping[SpecPath, FunctionFacts]
@@ -140,6 +140,8 @@ def _once(known: Seen, read: Callable[[Path, T], R], base: Path, what: T) -> R:
 
 
 def _template_text(base: Path, spec: Spec) -> str | None:
+    if isinstance(spec.template, NamedTemplate):
+        return _named_template(spec.template)
     if not isinstance(spec.template, FileTemplate):
         return None
     try:
@@ -148,9 +150,19 @@ def _template_text(base: Path, spec: Spec) -> str | None:
         return None
 
 
+def _named_template(template: NamedTemplate) -> str | None:
+    # The library costs some milliseconds, and most specs use the tokenizer's own template.
+    from ..chat import build
+
+    try:
+        return build(template)
+    except (KeyError, ValueError):
+        return None
+
+
 def _asks(spec: Spec) -> bool:
     """Tell whether the spec says something about single tokens."""
     tokens = spec.tokenizer
     trained = spec.method.trainable_tokens if isinstance(spec.method, Lora) else ()
     added = (tokens.add_tokens, tokens.add_special_tokens, tokens.described_tokens)
-    return any(added) or bool(trained) or isinstance(spec.template, FileTemplate)
+    return any(added) or bool(trained) or isinstance(spec.template, FileTemplate | NamedTemplate)

@@ -40,6 +40,8 @@ class Command:
     values: dict[str, Any]
     environment: dict[str, str]
     launcher: dict[str, int]
+    launcher_file: str
+    """Configuration of the launcher (`accelerate launch --config_file`)."""
 
 
 def is_command(words: Sequence[str]) -> bool:
@@ -75,7 +77,7 @@ def from_words(words: Sequence[str], environment: dict[str, str] | None = None) 
     set_here: dict[str, str] = {}
     while rest and (ASSIGNMENT.fullmatch(rest[0]) or rest[0] in ("env", "export", "exec", "nohup")):
         set_here |= _assignments([rest.pop(0)])
-    launcher, rest = _launcher(rest)
+    launcher, launcher_file, rest = _launcher(rest)
     program = _base(rest.pop(0)) if rest and not rest[0].startswith("--") else ""
     verb = rest.pop(0) if rest and rest[0] in VERBS else program.removesuffix(".py")
     verb = verb if verb in VERBS else "train"
@@ -87,6 +89,7 @@ def from_words(words: Sequence[str], environment: dict[str, str] | None = None) 
         values=_flags(rest),
         environment={**(environment or {}), **set_here},
         launcher=launcher,
+        launcher_file=launcher_file,
     )
 
 
@@ -146,18 +149,21 @@ def _assignments(words: Iterable[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _launcher(words: list[str]) -> tuple[dict[str, int], list[str]]:
+def _launcher(words: list[str]) -> tuple[dict[str, int], str, list[str]]:
     """Return what a launcher such as torchrun is told, and the words after its own."""
     if not words or _base(words[0]) not in (*PROGRAMS[4:], "python", "python3"):
-        return {}, words
+        return {}, "", words
     end = next((i for i, word in enumerate(words) if i and _starts_program(word)), len(words) - 1)
     numbers: dict[str, int] = {}
+    file = ""
     for index, word in enumerate(words[:end]):
         name, _, value = word.lstrip("-").partition("=")
         value = value or (words[index + 1] if index + 1 < len(words) else "")
         if word.startswith("--") and name in LAUNCHER_NUMBERS and value.isdecimal():
             numbers[LAUNCHER_NUMBERS[name]] = min(int(value[:6]), 100_000)
-    return numbers, words[end:]
+        if word.startswith("--") and name == "config_file":
+            file = value
+    return numbers, file, words[end:]
 
 
 def _starts_program(word: str) -> bool:

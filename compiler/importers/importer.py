@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
+from .accelerate import read_launcher_file
 from .commands import Command, from_script, from_words, is_command
 from .convert import SECRET
 from .deepspeed import is_deepspeed, put_deepspeed
@@ -17,7 +18,7 @@ from .draft import Kind, Remark
 from .homes import entries
 from .library import Library, library
 from .llamafactory.dataset_info import Registry, is_registry, put_source
-from .placing import Import
+from .placing import Import, name_sources
 from .reading import ImportFault, Loaded, load
 from .settings import Settings
 from .writer import catalog_to_toml, to_toml
@@ -118,11 +119,13 @@ def _import_command(command: Command, files: Sequence[Loaded], dialect: str | No
         near = evolve(near, folders=(*near.folders, *library((), (found.path,)).folders))
         sources.append(found.name)
     settings.add(command.values, "command line")
+    remarks = read_launcher_file(settings, near, command.launcher_file)
     if not settings.given:
         raise ImportFault("the command sets nothing", "tunec import -- llamafactory-cli train ...")
     shown = [file.name for file in files] or ["a command line"]
     wanted = dialect or (command.program if command.program in DIALECTS else None)
-    return _run(settings, near, wanted, [*shown, *sources])
+    imported = _run(settings, near, wanted, [*shown, *sources])
+    return evolve(imported, remarks=(*imported.remarks, *remarks))
 
 
 def _run(settings: Settings, near: Library, dialect: str | None, sources: list[str]) -> Imported:
@@ -131,6 +134,7 @@ def _run(settings: Settings, near: Library, dialect: str | None, sources: list[s
     work = Import(settings, near, trainer.title)
     trainer.import_run(work)
     _report_variables(work)
+    name_sources(work)
     return Imported(to_toml(work.draft, _header(trainer.title, sources)), tuple(work.draft.remarks))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 
 from ..diagnostics import SpecPath
 from ..field_types import fields_of, is_required, table_classes
@@ -107,7 +107,7 @@ def _put(work: Import, name: str, given: Given, home: Home, where: Place) -> Non
     if earlier is not None and earlier.value != value:
         work.lose(name, f"`{_dotted(where.path)}` is set by `{earlier.comment}` already")
         return
-    work.draft.put(where.path, value, comment_of(work, name, given))
+    work.draft.put(where.path, value, name)
     if is_secret(home.convert):
         work.ask(name, f"the secret is not copied; set it: export {value}=...")
 
@@ -117,12 +117,6 @@ def _shown(raw: Any) -> str:
     text = str(raw) if isinstance(raw, str | int | float) else ""
     is_harmless = 0 < len(text) <= 30 and not SECRET.search(text) and not CREDENTIALS.search(text)
     return f"`{text}`" if is_harmless else "the value"
-
-
-def comment_of(work: Import, name: str, given: Given) -> str:
-    """Return the comment that names a setting, and its file where there are several."""
-    sources = {other.source for other in work.settings.given.values()}
-    return name if len(sources) == 1 else f"{name} ({given.source})"
 
 
 def _is_off(raw: Any) -> bool:
@@ -162,6 +156,21 @@ def _default(work: Import, home: Home) -> None:
     value = home.convert(home.default, where.type)
     if value is not SKIP and value != where.default:
         work.draft.put(where.path, value, work.by_default)
+
+
+def name_sources(work: Import) -> None:
+    """Let comments and remarks name settings as they were written, with their file where there are several."""
+    given = work.settings.given
+    is_mixed = len({found.source for found in given.values()}) > 1
+    names = {name: found.written or name for name, found in given.items()}
+    places = (
+        {name: f"{names[name]} ({given[name].source})" for name in given} if is_mixed else names
+    )
+    for path, entry in work.draft.entries.items():
+        work.draft.entries[path] = evolve(entry, comment=places.get(entry.comment, entry.comment))
+    work.draft.remarks[:] = [
+        evolve(remark, key=names.get(remark.key, remark.key)) for remark in work.draft.remarks
+    ]
 
 
 TRAINING = ("training", "checkpoints", "logging", "data", "evaluation")

@@ -15,6 +15,8 @@ class Given:
 
     value: Any
     source: str
+    written: str = ""
+    """The name as it was written, where that is an earlier one."""
 
 
 @define

@@ -7,9 +7,10 @@ import json
 from typing import Any
 
 from ..plan import Plan
+from ..spec import NamedTemplate
 from ..targets import target_of
 from ..version import VERSION
-from .programs import render_programs
+from .programs import TEMPLATE, render_programs
 from .resolved import render_resolved
 
 
@@ -21,6 +22,8 @@ def render_files(plan: Plan) -> dict[str, str]:
         "deepspeed.json": _json(plan.deepspeed),
         "spec.toml": render_resolved(plan),
     }
+    if isinstance(plan.spec.template, NamedTemplate) and plan.facts.template_text is not None:
+        files[TEMPLATE] = plan.facts.template_text
     files["manifest.json"] = _json(_manifest(plan, files))
     return files
 

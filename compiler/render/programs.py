@@ -10,7 +10,7 @@ from attrs import frozen
 
 from ..plan import Plan
 from ..plan.honoured import WrittenSource, only, written
-from ..spec import AdamW, AlpacaSource, FileTemplate, Sft
+from ..spec import AdamW, AlpacaSource, FileTemplate, NamedTemplate, Sft
 from ..version import VERSION
 from .environment import render
 from .literals import python_literal
@@ -25,6 +25,10 @@ DEFAULTS: dict[str, str] = {
     "role": "role",
     "content": "content",
 }
+
+
+TEMPLATE = "chat_template.jinja"
+"""The chat template in the run folder, where the spec names one of the library."""
 
 
 @frozen
@@ -165,9 +169,23 @@ def _tokenizer_args(plan: Plan, places: Places) -> list[Arg]:
     spec = plan.spec
     path = spec.tokenizer.path or spec.model.path
     args = [_model_place(plan, places, path, plan.facts.tokenizer.state == "hub")]
-    if isinstance(spec.template, FileTemplate):
-        args.append(Arg("chat_template", places.text(spec.template.path)))
-    return args + _hub_args(plan, places)
+    return [*args, *_template_args(plan, places), *_hub_args(plan, places)]
+
+
+def _template_args(plan: Plan, places: Places) -> Iterator[Arg]:
+    template = plan.spec.template
+    if isinstance(template, FileTemplate):
+        yield Arg("chat_template", places.text(template.path))
+    if isinstance(template, NamedTemplate):
+        from ..chat import describe
+
+        known = describe(template)
+        yield Arg("chat_template", f"RUN_DIR / {python_literal(TEMPLATE)}", f"{template.name}")
+        if known.eos_token is not None:
+            yield Arg("eos_token", python_literal(known.eos_token))
+        if known.special_tokens:
+            words = ", ".join(map(python_literal, known.special_tokens))
+            yield Arg("stop_words", f"[{words}]")
 
 
 def _model_args(plan: Plan, places: Places) -> list[Arg]:
@@ -335,8 +353,7 @@ def _chat(plan: Plan, places: Places) -> dict[str, object]:
         is_hub = plan.facts.tokenizer.state == "hub"
         place = _model_place(plan, places, spec.tokenizer.path, is_hub)
         args.append(Arg("tokenizer_path", place.text))
-    if isinstance(spec.template, FileTemplate):
-        args.append(Arg("chat_template", places.text(spec.template.path)))
+    args += _template_args(plan, places)
     return {"args": [*args, *_hub_args(plan, places)]}
 
 

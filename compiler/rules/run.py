@@ -203,7 +203,7 @@ def _written(spec: Spec) -> Iterator[tuple[SpecPath, str | None]]:
 
 def _real(path: Path) -> Path:
     try:
-        return Path(os.path.realpath(path))
+        return Path(os.path.realpath(path)) if len(os.fspath(path)) < 2**16 else path
     except (OSError, ValueError):
         return path
 

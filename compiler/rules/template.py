@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ..chat_templates import CHAT_TEMPLATES, REASONING
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts
-from ..spec import FileTemplate, NamedTemplate, Spec
+from ..spec import FileTemplate, NamedTemplate, Spec, TokenizerTemplate
 from .common import similar
 from .rule import Rule
 
@@ -76,8 +76,10 @@ def check_thinking(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
         "thinking": template.thinking != "own",
         "keep_thoughts": template.keep_thoughts,
     }
+    # A template of the library is made with its options, and cannot be made with these.
+    finding = error if isinstance(template, NamedTemplate) else warning
     for name in (name for name, is_given in given.items() if is_given):
-        yield warning(
+        yield finding(
             "M631",
             f"`template.{name}` has no effect: the template knows no thoughts",
             ("template", name),
@@ -89,7 +91,7 @@ def check_thinking(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
 def check_marks(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """The template writes a mark that is no token of the model.
 
-    It is then cut into ordinary pieces: longer, never seen in pretraining, and easy to forge in a user's text.
+    The mark is then cut into ordinary pieces: longer, never seen in pretraining, and easy to forge in a user's text.
 
     Fails:
     ```toml
@@ -105,8 +107,9 @@ def check_marks(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     ```
     """
     text, vocabulary = facts.template_text, facts.vocabulary
-    if not isinstance(spec.template, FileTemplate) or text is None or vocabulary is None:
+    if isinstance(spec.template, TokenizerTemplate) or text is None or vocabulary is None:
         return
+    key = "name" if isinstance(spec.template, NamedTemplate) else "path"
     tokens = spec.tokenizer
     added = {*tokens.add_tokens, *tokens.add_special_tokens, *tokens.described_tokens}
     unknown = [mark for mark in dict.fromkeys(MARK.findall(text)) if mark not in vocabulary]
@@ -114,11 +117,45 @@ def check_marks(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
         yield warning(
             "M632",
             f"the template writes `{mark}`, which is no token of the tokenizer",
-            ("template", "path"),
+            ("template", key),
             helps=(
                 "use the template that belongs to the model, or add the token: "
                 f'`[tokenizer] add_special_tokens = ["{mark}"]`',
             ),
+        )
+
+
+def check_end(spec: Spec) -> Iterator[Diagnostic]:
+    """The template has no stop word that could become the end-of-text token.
+
+    Fails:
+    ```toml
+    [template]
+    type = "named"
+    name = "alpaca"
+    replace_eos = true
+    ```
+    Passes:
+    ```toml
+    [template]
+    type = "named"
+    name = "chatml"
+    replace_eos = true
+    ```
+    """
+    template = spec.template
+    if not isinstance(template, NamedTemplate) or not template.replace_eos:
+        return
+    from ..chat import library
+
+    known = library().get(template.name)
+    if known is not None and not known.stop:
+        yield error(
+            "M633",
+            f"the template `{template.name}` has no stop word to become the end-of-text token",
+            ("template", "replace_eos"),
+            labels=(_template_label(spec),),
+            helps=("remove it: the tokenizer's own end-of-text token ends the answers",),
         )
 
 
@@ -136,4 +173,5 @@ RULES = (
     Rule("M630", "no such template", pure=check_name),
     Rule("M631", "no thoughts in the template", factual=check_thinking),
     Rule("M632", "mark is no token", factual=check_marks),
+    Rule("M633", "no end to replace", pure=check_end),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ class Tokenizer:
 
     path: Path | str
     chat_template: Path | None = None
+    eos_token: str | None = None
+    stop_words: Sequence[str] = ()
     revision: str | None = None
     cache_dir: Path | None = None
     token_env: str | None = None
@@ -37,6 +40,8 @@ class Tokenizer:
         return load_tokenizer(
             self.path,
             chat_template=self.chat_template,
+            eos_token=self.eos_token,
+            stop_words=self.stop_words,
             revision=self.revision,
             cache_dir=self.cache_dir,
             token_env=self.token_env,
@@ -45,7 +50,7 @@ class Tokenizer:
 
     def digest(self) -> str:
         """Return the SHA-256 of what decides the tokens: the files of a folder, else the loaded tokenizer."""
-        known = hashlib.sha256()
+        known = hashlib.sha256(repr((self.eos_token, *self.stop_words)).encode())
         if isinstance(self.path, Path):
             for name in FILES:
                 known.update(_content(self.path / name))

@@ -37,6 +37,8 @@ def chat(
     system: str | None = None,
     tokenizer_path: Path | str | None = None,
     chat_template: Path | None = None,
+    eos_token: str | None = None,
+    stop_words: Sequence[str] = (),
     revision: str | None = None,
     cache_dir: Path | None = None,
     token_env: str | None = None,
@@ -67,7 +69,13 @@ def chat(
         )
         folder = {"base": base, "trained": source, "merged": merged}[variant]
         tokenizer = (
-            load_tokenizer(tokenizer_path or base, chat_template=chat_template, **hub)
+            load_tokenizer(
+                tokenizer_path or base,
+                chat_template=chat_template,
+                eos_token=eos_token,
+                stop_words=stop_words,
+                **hub,
+            )
             if variant == "base"
             else load_tokenizer(folder)
         )
@@ -78,6 +86,7 @@ def chat(
             temperature=temperature if options.temperature is None else options.temperature,
             top_p=top_p,
             repetition_penalty=repetition_penalty,
+            stop_words=stop_words,
             system=system if options.system is None else options.system,
         )
         if options.prompt:
@@ -98,6 +107,7 @@ class Conversation:
         temperature: float,
         top_p: float,
         repetition_penalty: float,
+        stop_words: Sequence[str] = (),
         system: str | None,
     ) -> None:
         """Start an empty conversation."""
@@ -109,7 +119,7 @@ class Conversation:
             "do_sample": temperature > 0,
             "repetition_penalty": repetition_penalty,
             "pad_token_id": tokenizer.pad_token_id,
-            "eos_token_id": _end_tokens(model, tokenizer),
+            "eos_token_id": _end_tokens(model, tokenizer, stop_words),
         }
         if temperature > 0:
             self.sampling.update(temperature=temperature, top_p=top_p)
@@ -173,10 +183,11 @@ class Conversation:
             streamer.end()
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """Return every token that ends an answer: some models name more than the tokenizer does."""
+def _end_tokens(model: Any, tokenizer: Any, stop_words: Sequence[str]) -> list[int]:
+    """Return every token that ends an answer: models and templates may name more than the tokenizer does."""
     named = model.generation_config.eos_token_id
-    more = named if isinstance(named, list) else [named]
+    vocabulary = tokenizer.get_vocab()
+    more = [*(named if isinstance(named, list) else [named]), *map(vocabulary.get, stop_words)]
     return sorted({token for token in [tokenizer.eos_token_id, *more] if token is not None})
 
 

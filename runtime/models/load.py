@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,8 @@ def load_tokenizer(
     path: Path | str,
     *,
     chat_template: Path | None = None,
+    eos_token: str | None = None,
+    stop_words: Sequence[str] = (),
     revision: str | None = None,
     cache_dir: Path | None = None,
     token_env: str | None = None,
@@ -30,8 +33,11 @@ def load_tokenizer(
 ) -> Any:
     """Return the fast tokenizer at `path`, with `chat_template` in place of its own when given.
 
+    `eos_token` becomes the end-of-sequence token; `stop_words` become further special tokens. Both must be
+    tokens of the model: nothing is added to the vocabulary.
+
     Raises:
-        UserError: the files are missing or broken, or there is no chat template.
+        UserError: the files are missing or broken, there is no chat template, or an end mark is no token.
     """
     from transformers import AutoTokenizer
 
@@ -54,6 +60,7 @@ def load_tokenizer(
             help='name one: `[template] type = "file"`',
             code=ExitCode.DATA,
         )
+    _set_ends(tokenizer, path, eos_token, stop_words)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
@@ -63,6 +70,23 @@ def load_tokenizer(
             code=ExitCode.ENVIRONMENT,
         )
     return tokenizer
+
+
+def _set_ends(
+    tokenizer: Any, path: Path | str, eos_token: str | None, stop_words: Sequence[str]
+) -> None:
+    vocabulary = tokenizer.get_vocab()
+    if eos_token is not None:
+        if eos_token not in vocabulary:
+            raise UserError(
+                f"{display(path)}: the template ends answers with {eos_token!r}, which is no token of the model",
+                help="use the template that belongs to the model, or `replace_eos = false`",
+                code=ExitCode.DATA,
+            )
+        tokenizer.eos_token = eos_token
+    known = [word for word in stop_words if word in vocabulary]
+    if known:
+        tokenizer.add_special_tokens({"additional_special_tokens": known})
 
 
 def load_causal_lm(

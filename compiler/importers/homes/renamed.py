@@ -19,6 +19,9 @@ OLD_NAMES: dict[str, str] = {
     "image_resolution": "image_max_pixels",
     "video_resolution": "video_max_pixels",
     "evaluation_strategy": "eval_strategy",
+    "switch_mode": "badam_switch_mode",
+    "switch_block_every": "badam_switch_interval",
+    "badam_switch_block_every": "badam_switch_interval",
 }
 """Earlier name to today's, whose home it shares."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from attrs import evolve
+
 from ..deepspeed import read_deepspeed, read_fsdp, settle_batch
 from ..homes import OLD_NAMES, entries
 from ..placing import Import, drop_idle_defaults, fill_required, place_all, place_defaults
@@ -64,7 +66,7 @@ def _rename(work: Import) -> None:
     for old, new in OLD_NAMES.items():
         given = work.settings.given.pop(old, None)
         if given is not None and new not in work.settings.given:
-            work.settings.given[new] = given
+            work.settings.given[new] = evolve(given, written=old)
 
 
 def _report_unknown(work: Import) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..convert import UnfitError, as_bool, as_dict, clean, is_nothing
-from ..placing import FILL_IN, TRAINS, Import, comment_of
+from ..placing import FILL_IN, TRAINS, Import
 
 REASONING = frozenset(
     {
@@ -48,7 +48,7 @@ def read_precision(work: Import) -> None:
         ("fp16", "fp16"),
     ):
         if work.settings.flag(name):
-            work.put("training.precision", value, comment_of(work, name, work.settings.given[name]))
+            work.put("training.precision", value, name)
             return
     if ("training", "precision") in work.draft.entries or work.settings.verb != "train":
         return
