@@ -38,7 +38,7 @@ def write(folder: Path) -> Path:
     (folder / "config.json").write_text(json.dumps(CONFIG))
     listed = list(tensors())
     size = -(-len(listed) // SHARDS)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number in range(SHARDS):
         name = f"model-{number + 1:05}-of-{SHARDS:05}.safetensors"
         part = listed[number * size : (number + 1) * size]

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -83,8 +84,11 @@ class Session:
         if self.is_main:
             print(text, flush=True)
 
-    def connect(self, *, deepspeed: Path, device: Device) -> None:
-        """Join the other processes and let models load the way `deepspeed` (a JSON file) shards them."""
+    def connect(self, *, deepspeed: Path, device: Device, timeout_s: int = 1800) -> None:
+        """Join the other processes and let models load the way `deepspeed` (a JSON file) shards them.
+
+        A collective that takes longer than `timeout_s` ends the run.
+        """
         import deepspeed as engine
         import torch
         from transformers.integrations import HfDeepSpeedConfig
@@ -102,6 +106,7 @@ class Session:
                     dist_backend="nccl" if device == "gpu" else "gloo",
                     auto_mpi_discovery=False,
                     verbose=False,
+                    timeout=timedelta(seconds=timeout_s),
                 )
         # transformers looks this up while it loads weights; it only keeps a weak reference.
         self._keep = HfDeepSpeedConfig(self.deepspeed)

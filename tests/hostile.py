@@ -126,7 +126,11 @@ def minimal(type_: Any) -> Any:
     return {int: 1, float: 1.0, str: FILLER, bool: False}[arm]
 
 
-_NEEDED: dict[str, dict[str, Any]] = {"Batch": {"global_size": 4, "micro_size": 2}}
+_NEEDED: dict[str, dict[str, Any]] = {
+    "Batch": {"global_size": 4, "micro_size": 2},
+    "NamedTemplate": {"name": "chatml"},
+}
+"""What types do not say: two numbers of a batch, and a name that exists."""
 
 
 class ConflictError(Exception):

@@ -21,6 +21,7 @@ The compiler for LLM fine-tuning: one typed TOML spec in, a run you can read, di
   tunec new run.toml         write a starter spec
   tunec check run.toml       find every mistake, in milliseconds
   tunec plan run.toml        say what would happen
+  tunec preview run.toml     show the data as the loss sees them
   tunec train run.toml       compile and launch
   tunec chat run.toml        talk to the result
   tunec export run.toml      merge it into one folder of safetensors
@@ -37,6 +38,7 @@ VERBS = {
     "show": "show",
     "plan": "plan",
     "compile": "plan",
+    "preview": "programs",
     "train": "train",
     "chat": "programs",
     "export": "programs",

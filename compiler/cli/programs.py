@@ -1,4 +1,4 @@
-"""`tunec chat` and `tunec export`: the compiled programs that use a trained model."""
+"""`tunec preview`, `tunec chat` and `tunec export`: compiled programs that look at the data and use the model."""
 
 from __future__ import annotations
 
@@ -12,6 +12,17 @@ from .shared import needs_runtime, new_verb, plan_or_fail, replace_process, spec
 
 def add(verbs: Any) -> None:
     """Define the verbs."""
+    _add(
+        verbs,
+        "preview",
+        "show the data as the loss sees them: statistics, and samples token by token",
+        "The data are prepared first, as training would. Further options go to the compiled preview.py:\n"
+        "  --sample N                    this many samples, drawn (default: 3)\n"
+        "  --row K, --source NAME        the sample of line K; one source alone\n"
+        "  --problems                    the rows behind each gate, with file and line\n"
+        "  --html FILE                   write one page instead, to be opened in a browser\n"
+        "  --full, --seed N, --no-color",
+    )
     _add(
         verbs,
         "chat",

@@ -15,6 +15,7 @@ from ..spec import CatalogSource, Source
 from .catalog import CatalogEntry, read_entry
 from .columns import FIRST_ROWS, Columns, columns_of, csv_columns
 from .files import open_regular
+from .patterns import fitting_files
 from .row_checks import check_row
 from .rows import BadRow, FileSource, first_rows, is_array, scan
 
@@ -89,7 +90,7 @@ def _other_kind(base: Path, path: Path, source: FileSource) -> DataFacts:
     if path.is_file():
         return _read(path, source) if path.suffix in KINDS else _read_table(path)
     if any(mark in source.path for mark in "*?[") and not Path(source.path).is_absolute():
-        files = _data_files(islice(base.glob(source.path), MOST_FILES))
+        files = _data_files(islice(fitting_files(base, source.path), MOST_FILES))
         return DataFacts(path, "glob" if files else "missing", files=files)
     return DataFacts(path, "unknown-kind" if path.exists() else "missing")
 

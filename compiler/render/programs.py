@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 from attrs import frozen
 
@@ -70,7 +71,7 @@ class Places:
 
 
 def render_programs(plan: Plan) -> dict[str, str]:
-    """Return `prepare.py`, `train.py`, `chat.py` and `export.py`."""
+    """Return `prepare.py`, `preview.py`, `train.py`, `chat.py` and `export.py`."""
     places = Places(plan)
     head = {
         "version": VERSION,
@@ -80,6 +81,7 @@ def render_programs(plan: Plan) -> dict[str, str]:
     }
     return {
         "prepare.py": render("programs/prepare.py.jinja", **head, **_prepare(plan, places)),
+        "preview.py": render("programs/preview.py.jinja", **head, **_preview(plan, places)),
         "train.py": render("programs/train.py.jinja", **head, **_train(plan, places)),
         "chat.py": render("programs/chat.py.jinja", **head, **_chat(plan, places)),
         "export.py": render("programs/export.py.jinja", **head, **_export(plan, places)),
@@ -114,6 +116,7 @@ def _train(plan: Plan, places: Places) -> dict[str, object]:
         "fingerprint": plan.fingerprint,
         "seed": spec.training.seed,
         "device": spec.launch.device,
+        "timeout_s": spec.deepspeed.timeout_s if spec.deepspeed.timeout_s != 1800 else None,
         "tokenizer": _tokenizer_args(plan, places),
         "model": _model_args(plan, places),
         "adapt": _adapt(plan),
@@ -144,6 +147,20 @@ def _prepare(plan: Plan, places: Places) -> dict[str, object]:
         "tokenizer": [Arg("path", place.text), *rest],
         "options": _options_args(plan),
         "args": args,
+    }
+
+
+def _preview(plan: Plan, places: Places) -> dict[str, object]:
+    prepare = _prepare(plan, places)
+    # What fits is shown as it is, whatever the next training does with it.
+    args = [arg for arg in cast("list[Arg]", prepare["args"]) if arg.name != "rebuild"]
+    return {
+        **prepare,
+        "args": [*args, Arg("tell", "False")],
+        "shown": [
+            Arg("name", python_literal(plan.spec.run.name)),
+            Arg("max_length", python_literal(plan.spec.data.max_length)),
+        ],
     }
 
 
@@ -229,6 +246,8 @@ def _options_args(plan: Plan) -> list[Arg]:
 def _adapt(plan: Plan) -> Call | None:
     checkpointing = plan.spec.training.gradient_checkpointing
     extra = [Arg("gradient_checkpointing", "True")] if checkpointing else []
+    if checkpointing and plan.spec.training.checkpointing_reentrant:
+        extra.append(Arg("reentrant", "True"))
     if plan.lora is None:
         return Call("models.train_all", (Arg("", "model"), *extra))
     lora = plan.lora
@@ -347,6 +366,11 @@ def _chat(plan: Plan, places: Places) -> dict[str, object]:
         Arg("top_p", python_literal(float(generation.top_p))),
         Arg("repetition_penalty", python_literal(float(generation.repetition_penalty))),
     ]
+    if generation.top_k is not None:
+        args.append(Arg("top_k", python_literal(generation.top_k)))
+    for name in ("sample", "skip_special_tokens", "kv_cache"):
+        if not getattr(generation, name):
+            args.append(Arg(name, "False"))
     if generation.system is not None:
         args.append(Arg("system", python_literal(generation.system)))
     if spec.tokenizer.path is not None:

@@ -136,7 +136,7 @@ MACHINES: dict[str, Range] = {
     "deepspeed.max_reuse_distance": COUNT,
     "deepspeed.sub_group_size": COUNT,
     "deepspeed.hpz_partition_size": COUNT,
-    "deepspeed.timeout_s": Range("from 10 to 86,400 seconds", least=10, most=86400),
+    "deepspeed.timeout_s": Range("from 10 to 1,000,000,000 seconds", least=10, most=10**9),
     "megatron.tensor_parallel": COUNT,
     "megatron.pipeline_parallel": COUNT,
     "megatron.virtual_pipeline": COUNT,

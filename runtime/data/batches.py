@@ -8,6 +8,9 @@ import torch
 
 from .samples import IGNORED, Sample, Samples
 
+GROUPS_SORTED = 50
+"""Steps within which samples are sorted by length, where they are."""
+
 
 class GlobalBatches:
     """Sample indices of every step, the same for every number of processes.
@@ -19,13 +22,20 @@ class GlobalBatches:
     """
 
     def __init__(
-        self, lengths: Sequence[int], *, global_size: int, seed: int, shuffle: bool
+        self,
+        lengths: Sequence[int],
+        *,
+        global_size: int,
+        seed: int,
+        shuffle: bool,
+        group_by_length: bool = False,
     ) -> None:
         """Remember the sample lengths; orders are drawn when they are needed."""
         self.lengths = lengths
         self.global_size = global_size
         self.seed = seed
         self.shuffle = shuffle
+        self.group_by_length = group_by_length
         self._orders: dict[int, list[int]] = {}
 
     def step(self, number: int) -> list[int]:
@@ -44,10 +54,34 @@ class GlobalBatches:
         return self._orders[epoch][offset]
 
     def _order(self, epoch: int) -> list[int]:
-        if not self.shuffle:
-            return list(range(len(self.lengths)))
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        return torch.randperm(len(self.lengths), generator=generator).tolist()
+        rows = len(self.lengths)
+        order = list(range(rows))
+        if self.shuffle:
+            order = torch.randperm(rows, generator=generator).tolist()
+        if not self.group_by_length:
+            return order
+        # The first of an epoch complete the step in which the epoch before it ended.
+        begun = -epoch * rows % self.global_size
+        grouped = group_by_length(order[begun:], self.lengths, size=self.global_size)
+        if self.shuffle:
+            grouped = [grouped[n] for n in torch.randperm(len(grouped), generator=generator)]
+            # A step of its full size must not begin in the middle of another.
+            grouped.sort(key=lambda group: len(group) < self.global_size)
+        return [*order[:begun], *(index for group in grouped for index in group)]
+
+
+def group_by_length(order: Sequence[int], lengths: Sequence[int], *, size: int) -> list[list[int]]:
+    """Return groups of `size` samples of similar length, the last perhaps smaller.
+
+    Samples are sorted within a window of some groups, not over the whole set: the order stays mostly random.
+    """
+    window = size * GROUPS_SORTED
+    groups = []
+    for start in range(0, len(order), window):
+        near = sorted(order[start : start + window], key=lambda index: -int(lengths[index]))
+        groups += [near[at : at + size] for at in range(0, len(near), size)]
+    return groups
 
 
 class MicroBatches:
@@ -77,9 +111,15 @@ class MicroBatches:
                 yield chosen[first : first + self.micro_size]
 
 
-def collate(samples: Sequence[Sample], *, pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Return `input_ids`, `attention_mask` and `labels`, each int64 `[batch, longest]`, padded on the right."""
+def collate(
+    samples: Sequence[Sample], *, pad_token_id: int, pad_multiple: int = 1
+) -> dict[str, torch.Tensor]:
+    """Return `input_ids`, `attention_mask` and `labels`, each int64 `[batch, longest]`, padded on the right.
+
+    The longest row is padded to a multiple of `pad_multiple` tokens.
+    """
     longest = max(len(sample.input_ids) for sample in samples)
+    longest = -(-longest // pad_multiple) * pad_multiple
     shape = (len(samples), longest)
     input_ids = torch.full(shape, pad_token_id, dtype=torch.long)
     attention_mask = torch.zeros(shape, dtype=torch.long)

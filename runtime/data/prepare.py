@@ -53,10 +53,12 @@ def prepare(
     cache_dir: Path | None = None,
     workers: int | None = None,
     rebuild: bool = False,
+    tell: bool = True,
 ) -> Path:
     """Tokenize all sources and return the folder with the result; `output` gets a pointer to it.
 
     Prepared data that fit are used again. Two runs may prepare the same at once; whoever is first wins.
+    With `tell`, a line for each source says what became of its rows.
 
     Raises:
         UserError: (DATA) a bad row under `bad_rows = "error"`, more bad rows than `max_bad_share`, a file that is
@@ -72,7 +74,7 @@ def prepare(
     if rebuild or not is_complete(folder):
         made = Preparation(jobs, options, bad_rows, max_bad_share, workers)
         made.run(tokenizer, folder, eval_rows=eval_rows, seed=seed, digests=digests)
-    for line in _told(folder):
+    for line in _told(folder) if tell else ():
         print(line, flush=True)
     storage.write_json(output / POINTER, {"folder": str(folder.absolute()), "key": key})
     return folder

@@ -19,6 +19,13 @@ class Sample:
 
     input_ids: list[int]
     labels: list[int]
+    parts: tuple[int, ...] = ()
+    """Lengths of the samples that share this row, where it is a packed one."""
+
+    @property
+    def part_lengths(self) -> tuple[int, ...]:
+        """Lengths of the samples in this row: its own where it is not a packed one."""
+        return self.parts or (len(self.input_ids),)
 
     @property
     def num_trainable(self) -> int:
@@ -38,6 +45,11 @@ class Samples:
 
     def __len__(self) -> int:
         """Return the number of samples."""
+        return len(self.rows)
+
+    @property
+    def num_samples(self) -> int:
+        """Samples, also where several share a row."""
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Sample:

@@ -34,6 +34,10 @@ def chat(
     temperature: float,
     top_p: float,
     repetition_penalty: float,
+    top_k: int | None = None,
+    sample: bool = True,
+    skip_special_tokens: bool = True,
+    kv_cache: bool = True,
     system: str | None = None,
     tokenizer_path: Path | str | None = None,
     chat_template: Path | None = None,
@@ -46,7 +50,8 @@ def chat(
 ) -> None:
     """Answer the prompts of the command line, or talk on the terminal.
 
-    `temperature` 0 always takes the likeliest token. Errors are one line and an exit code.
+    `temperature` 0, or `sample` off, always takes the likeliest token; `top_k` 0 switches that limit off, None leaves
+    the model's own. Errors are one line and an exit code.
     """
     options = _options(method)
     with program():
@@ -85,7 +90,11 @@ def chat(
             max_new_tokens=max_new_tokens,
             temperature=temperature if options.temperature is None else options.temperature,
             top_p=top_p,
+            top_k=top_k,
+            sample=sample,
             repetition_penalty=repetition_penalty,
+            skip_special_tokens=skip_special_tokens,
+            kv_cache=kv_cache,
             stop_words=stop_words,
             system=system if options.system is None else options.system,
         )
@@ -107,6 +116,10 @@ class Conversation:
         temperature: float,
         top_p: float,
         repetition_penalty: float,
+        top_k: int | None = None,
+        sample: bool = True,
+        skip_special_tokens: bool = True,
+        kv_cache: bool = True,
         stop_words: Sequence[str] = (),
         system: str | None,
     ) -> None:
@@ -116,13 +129,17 @@ class Conversation:
         self.system = system
         self.sampling: dict[str, Any] = {
             "max_new_tokens": max_new_tokens,
-            "do_sample": temperature > 0,
+            "do_sample": sample and temperature > 0,
+            "use_cache": kv_cache,
             "repetition_penalty": repetition_penalty,
             "pad_token_id": tokenizer.pad_token_id,
             "eos_token_id": _end_tokens(model, tokenizer, stop_words),
         }
-        if temperature > 0:
+        if self.sampling["do_sample"]:
             self.sampling.update(temperature=temperature, top_p=top_p)
+            if top_k is not None:
+                self.sampling["top_k"] = top_k
+        self.skip_special_tokens = skip_special_tokens
         self.messages: list[dict[str, str]] = []
         self.clear()
 
@@ -136,7 +153,9 @@ class Conversation:
 
         self.messages.append({"role": "user", "content": _encodable(text)})
         inputs = self._prompt()
-        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        streamer = TextIteratorStreamer(
+            self.tokenizer, skip_prompt=True, skip_special_tokens=self.skip_special_tokens
+        )
         stop = _Stop()
         faults: list[BaseException] = []
         worker = Thread(target=self._generate, args=(inputs, streamer, stop, faults), daemon=True)

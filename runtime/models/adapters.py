@@ -16,10 +16,12 @@ def add_lora(
     dropout: float,
     targets: Sequence[str],
     gradient_checkpointing: bool = False,
+    reentrant: bool = False,
 ) -> Any:
     """Return the model with LoRA adapters on the modules named `targets`; only the adapters are trainable.
 
-    `targets` may be `all-linear`: every linear layer but the output head.
+    `targets` may be `all-linear`: every linear layer but the output head. `reentrant` picks the older kind of
+    gradient checkpointing.
 
     The update of a module is `alpha / rank * B A x` (Hu et al. 2021, arXiv:2106.09685), A drawn at random
     and B zero, so that training starts from the model as it was.
@@ -47,7 +49,7 @@ def add_lora(
     _check_matched(adapted, targets)
     if gradient_checkpointing:
         adapted.enable_input_require_grads()
-        adapted.gradient_checkpointing_enable({"use_reentrant": False})
+        adapted.gradient_checkpointing_enable({"use_reentrant": reentrant})
     return adapted
 
 

@@ -139,12 +139,15 @@ def stored_dtype(path: Path | str, **hub: Any) -> Dtype:
     return next((name for name, dtype in DTYPES.items() if dtype == named), "fp32")
 
 
-def train_all(model: Any, *, gradient_checkpointing: bool = False) -> Any:
-    """Return the model with every parameter trainable."""
+def train_all(model: Any, *, gradient_checkpointing: bool = False, reentrant: bool = False) -> Any:
+    """Return the model with every parameter trainable; `reentrant` picks the older kind of checkpointing."""
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     if gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        if reentrant:
+            # Re-entrant recomputation needs an input that asks for a gradient.
+            model.enable_input_require_grads()
+        model.gradient_checkpointing_enable({"use_reentrant": reentrant})
     return model
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..data.layouts import model_inputs
 from ..data.samples import IGNORED
 from .head import FusedHead, fuse_head
 
@@ -32,16 +33,12 @@ class Sft:
     def loss_sum(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the summed loss of a micro batch (fp32 scalar), to be divided by the items of the whole step.
 
-        `batch` holds `input_ids`, `attention_mask` and `labels`, each `[batch, sequence]`.
+        `batch` holds `input_ids`, `labels`, and `attention_mask` or `position_ids`, each `[batch, sequence]`.
         """
         labels_bt = batch["labels"]
         targets_bt = torch.full_like(labels_bt, IGNORED)
         targets_bt[:, :-1] = labels_bt[:, 1:]
-        inputs = {
-            "input_ids": batch["input_ids"],
-            "attention_mask": batch["attention_mask"],
-            "use_cache": False,
-        }
+        inputs = model_inputs(batch)
         if self._head is not None:
             with self._head.targets(targets_bt):
                 total: Tensor = model(**inputs).logits

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
+from ..data.layouts import Collator
 from ..data.samples import Samples
 from ..errors import ExitCode, UserError
 from ..rank import write_result
@@ -58,6 +59,9 @@ def fit(
     warmup_ratio: float = 0.0,
     max_grad_norm: float,
     shuffle: bool = True,
+    group_by_length: bool = False,
+    padding_free: bool = False,
+    pad_multiple: int = 1,
     eval_every: int | None = None,
     save_every: int,
     keep_checkpoints: int,
@@ -72,7 +76,8 @@ def fit(
     finishes its step on all processes, saves a checkpoint and ends with exit code 75.
 
     `num_rows` is the number of training rows the plan counted; `num_steps` follows from it, or
-    `num_epochs` where the plan could not count.
+    `num_epochs` where the plan could not count. Of packed samples (`data.pack`) a step takes so many rows.
+    With `padding_free`, the samples of a micro batch stand end to end in one row, apart from each other.
 
     Raises:
         UserError: the data is not what was planned for, the checkpoint belongs to another run, the loss is
@@ -80,9 +85,9 @@ def fit(
     """
     from .trainer import Trainer
 
-    if num_rows is not None and len(train) != num_rows:
+    if num_rows is not None and train.num_samples != num_rows:
         raise UserError(
-            f"there are {len(train):,} training rows, the plan was made for {num_rows:,}: the data has changed",
+            f"there are {train.num_samples:,} training rows, the plan was made for {num_rows:,}: the data has changed",
             help="run `tunec compile` again",
             code=ExitCode.CONFLICT,
         )
@@ -97,6 +102,8 @@ def fit(
         evaluation=held_out,
         num_steps=steps,
         shuffle=shuffle,
+        group_by_length=group_by_length,
+        collator=Collator(int(tokenizer.pad_token_id), pad_multiple, padding_free),
         eval_every=eval_every,
         eval_micro_size=eval_micro_batch_size,
         save_every=save_every,

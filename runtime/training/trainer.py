@@ -14,13 +14,16 @@ import transformers
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..data.batches import GlobalBatches, MicroBatches, collate, lengths_of
-from ..data.samples import IGNORED, Samples
+from ..data.batches import GlobalBatches, MicroBatches, lengths_of
+from ..data.layouts import Collator, eval_batches, num_tokens
+from ..data.packing import PackedSamples
+from ..data.samples import Samples
 from ..errors import ExitCode, UserError
 from ..models.adapters import is_adapted
 from ..rank import ignore_stop_signals
 from ..session import Session
 from ..storage import commit_directory, disk_errors, prune, staging_directory
+from .isolation import check_isolation
 from .metrics import MetricsFile
 from .progress import Progress
 
@@ -56,6 +59,8 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         evaluation: Samples,
         num_steps: int,
         shuffle: bool,
+        group_by_length: bool,
+        collator: Collator,
         eval_every: int | None,
         eval_micro_size: int,
         save_every: int,
@@ -77,7 +82,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         self.save_every = save_every
         self.keep_checkpoints = keep_checkpoints
         self.fingerprint = fingerprint
-        self.pad_token_id = int(tokenizer.pad_token_id)
+        self.collator = collator
         self.batches = GlobalBatches(
             lengths_of(train),
             global_size=args.per_device_train_batch_size
@@ -85,6 +90,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
             * session.num_ranks,
             seed=session.seed,
             shuffle=shuffle,
+            group_by_length=group_by_length,
         )
         self.stopped = False
         self.step_tokens = 0
@@ -96,7 +102,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
             args=args,
             train_dataset=train.rows,
             processing_class=tokenizer,
-            data_collator=partial(collate, pad_token_id=self.pad_token_id),
+            data_collator=collator,
             callbacks=[_Conductor(self, log_every)],
         )
         self.loss_is_scaled_for_ga = True
@@ -136,7 +142,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         counts = torch.zeros(2, dtype=torch.long, device=device)
         for batch in batch_samples:
             counts[0] += self.objective.num_items(batch).to(device)
-            counts[1] += batch["attention_mask"].sum().to(device)
+            counts[1] += num_tokens(batch).to(device)
         self._reduce(counts)
         self.step_tokens = int(counts[1])
         return counts[0].clamp(min=1)
@@ -201,33 +207,19 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         model = self.model_wrapped
         model.eval()
         totals = torch.zeros(2, dtype=torch.float64, device=self.args.device)
-        for batch in self._eval_batches():
+        for batch in eval_batches(
+            self.evaluation,
+            self.collator,
+            micro_size=self.eval_micro_size,
+            rank=self.session.rank,
+            num_ranks=self.session.num_ranks,
+        ):
             inputs = self._prepare_inputs(batch)
             totals[0] += self.objective.loss_sum(model, inputs).double()
             totals[1] += self.objective.num_items(inputs)
         self._reduce(totals)
         model.train()
         return float(totals[0] / totals[1].clamp(min=1))
-
-    def _eval_batches(self) -> list[dict[str, Tensor]]:
-        """Return this process's share, padded with batches without labels so that all make the same number."""
-        order = sorted(
-            range(len(self.evaluation)), key=lambda index: len(self.evaluation[index].input_ids)
-        )
-        size, ranks = self.eval_micro_size, self.session.num_ranks
-        chunks = [order[start : start + size] for start in range(0, len(order), size)]
-        rounds = math.ceil(len(chunks) / ranks)
-        batches = []
-        for number in range(rounds):
-            mine = number * ranks + self.session.rank
-            chosen = chunks[min(mine, len(chunks) - 1)]
-            batch = collate(
-                [self.evaluation[index] for index in chosen], pad_token_id=self.pad_token_id
-            )
-            if mine >= len(chunks):
-                batch["labels"] = torch.full_like(batch["labels"], IGNORED)
-            batches.append(batch)
-        return batches
 
     # Checkpoints
 
@@ -320,6 +312,13 @@ class _Conductor(
             saved = state.stateful_callbacks[type(self).__name__]["attributes"]
             self.window_loss, self.window_steps = saved["window_loss"], saved["window_steps"]
             trainer.tokens_seen = saved["tokens_seen"]
+        if trainer.collator.padding_free or isinstance(trainer.samples, PackedSamples):
+            check_isolation(
+                trainer.model_wrapped,
+                trainer.collator,
+                vocabulary=trainer.model.get_input_embeddings().num_embeddings,
+                device=args.device,
+            )
         trainer.started = time.monotonic()
         trainer.session.clock.enter("train")
         if trainer.session.is_main:

@@ -193,7 +193,7 @@ def test_documents_of_any_structure(data: dict[str, Any]) -> None:
 # --- specs of right types --------------------------------------------------------------------------------
 
 
-@settings(PROFILE, max_examples=120)
+@settings(PROFILE, max_examples=70)
 @given(documents())
 def test_specs_of_the_right_types(text: str) -> None:
     """Every value fits its field: no structural finding, no exception in any rule, with facts and without."""
@@ -204,7 +204,7 @@ def test_specs_of_the_right_types(text: str) -> None:
         assert analysis.spec is not None
 
 
-@settings(PROFILE, max_examples=80)
+@settings(PROFILE, max_examples=50)
 @given(specs())
 def test_rules_know_their_places(spec: Spec) -> None:
     """A rule speaks about values that the spec has, or about keys that it could have."""
@@ -228,7 +228,7 @@ def _exists(value: Any, path: SpecPath) -> bool:
     return True
 
 
-@settings(PROFILE, max_examples=80)
+@settings(PROFILE, max_examples=50)
 @given(documents())
 def test_every_place_reads_back(text: str) -> None:
     """The text at the place of a value is that value, the text at the place of a key is that key."""
@@ -295,7 +295,7 @@ def _remove(data: Any, path: SpecPath) -> None:
         data.pop(last, None)
 
 
-@settings(PROFILE, max_examples=60)
+@settings(PROFILE, max_examples=40)
 @given(specs(), st.sampled_from(["messages", "alpaca"]), st.sampled_from(["full", "lora"]))
 def test_any_honoured_spec_renders(spec: Spec, format_: str, method: str) -> None:
     """Programs parse, JSON loads, scripts are bash, and the resolved spec is a spec that says the same."""

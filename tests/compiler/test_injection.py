@@ -67,8 +67,8 @@ TEXTS = (*ALL, LONG)
 
 
 def some_groups(value: str) -> tuple[tuple[Place, ...], ...]:
-    """Return a fifth of the groups, another one for the next text: what is slow is not asked of every pair."""
-    return groups()[TEXTS.index(value) % 5 :: 5]
+    """Return an eighth of the groups, another one for the next text: what is slow is not asked of every pair."""
+    return groups()[TEXTS.index(value) % 8 :: 8]
 
 
 @pytest.mark.parametrize("value", TEXTS, ids=shown)
@@ -149,8 +149,14 @@ def test_a_text_of_a_mebibyte_is_shown_short(
 # --- what compiles today ----------------------------------------------------------------------------------
 
 
+CLOSED = frozenset({"template[named].name"})
+"""Texts that rules (M630) take only from a list: there is nothing to render for another one."""
+
+
 def is_available(place: Place) -> bool:
     """Tell whether a spec with that field, and nothing else of its kind, compiles today."""
+    if place.name in CLOSED:
+        return False
     spec = structure(place.make("text")).spec
     return not list(check_available(spec)) and isinstance(spec.launch, Local)
 

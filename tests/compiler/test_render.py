@@ -215,10 +215,11 @@ def test_hostile_text_is_data_in_every_program(text: str, tmp_path: Path) -> Non
     def place(path: str) -> str:
         return os.path.relpath(tmp_path / path, run_dir)
 
-    in_train = {text, f"{text}.", f"{text}:", f"/abs/{text}.jsonl", place(f"d/{text}.jsonl")}
-    in_train |= {place(f"m/o/{text}"), place(f"t/o/{text}"), place(f"chat/{text}.jinja")}
+    loaded = {place(f"m/o/{text}"), place(f"t/o/{text}"), place(f"chat/{text}.jinja")}
+    read = {text, f"{text}.", f"{text}:", f"/abs/{text}.jsonl", place(f"d/{text}.jsonl")}
     expected = {
-        "train.py": in_train,
+        "prepare.py": read | loaded - {place(f"m/o/{text}")},
+        "train.py": {text} | loaded,
         "chat.py": {text, place(f"m/o/{text}"), place(f"out/{text}")},
         "export.py": {text, place(f"m/o/{text}"), place(f"out/{text}")},
     }
@@ -243,7 +244,7 @@ def shape(program: str) -> list[str]:
 def test_any_text_compiles(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Every text a TOML file can hold gives programs that parse and data files that read back."""
     files = render_files(hostile_plan(text, Path("/nowhere"), format="alpaca", method="full"))
-    for name in ("train.py", "chat.py", "export.py"):
+    for name in ("prepare.py", "train.py", "chat.py", "export.py"):
         assert text in constants(files[name])
     resolved = tomli.loads(files["spec.toml"])
     assert resolved["data"]["sources"][0]["instruction"] == text
@@ -300,7 +301,7 @@ def test_paths_follow_links_as_the_system_does(tmp_path: Path) -> None:
     spec = structure(data).spec
     plan = make_plan(spec, gather(spec, tmp_path / "here" / "s.toml", {}), spec_name="s.toml")
     assert plan.facts.data[0].state == "ok"
-    assert 'RUN_DIR / "../../far/rows.jsonl"' in render_files(plan)["train.py"]
+    assert 'RUN_DIR / "../../far/rows.jsonl"' in render_files(plan)["prepare.py"]
 
 
 # --- launch.sh -------------------------------------------------------------------------------------------

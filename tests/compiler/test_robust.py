@@ -188,7 +188,6 @@ def test_a_long_text_is_judged_in_no_time(piece: str, check: Check) -> None:
         SOUND.replace("org/name", text),
         SOUND.replace("d.jsonl", text),
         SOUND.replace('type = "full"', f'type = "lora"\ntargets = ["{text}"]'),
-        with_line("run", f'name = "{text}"'),
         with_line("run", f'"{text}" = "{text}"'),
         with_line("template", f'type = "named"\nname = "{text}"'),
     ):
@@ -532,7 +531,7 @@ def test_no_json_breaks_the_compiler(
     ]
     for number, content in enumerate(contents):
         path.write_bytes(content)
-        for form in ("text", ("json", "sarif", "github")[number % 3]):
+        for form in ("text", "json", "sarif", "github")[number % 4 : number % 4 + 1]:
             exit_code, output = check_path(checkout / "spec.toml", capsys, "--format", form)
             assert exit_code in (0, 1)
             assert not set(output) & {"\x1b", "\x07", "\0"}
@@ -694,15 +693,13 @@ def test_a_large_spec_is_not_even_read(piece: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "piece", "size"),
     [
-        ("model/config.json", b"[],", 40 * MIB),
         ("model/tokenizer.json", b'{"":0},', 40 * MIB),
         ("model/model.safetensors.index.json", b'"a",', 100 * MIB),
         ("adapter/adapter_config.json", b"{},", 14 * 10**6),
         ("model/model.safetensors", b'{"":0},', 100 * MIB),
         ("model/model.safetensors", b"[],", 40 * MIB),
         ("chat.jinja", "\U0001f600".encode(), 47 * MIB),
-        ("d.jsonl", b"[],", 7 * MIB),
-        ("d.jsonl", b" ", 200 * MIB),
+        ("d.jsonl", b" ", 100 * MIB),
     ],
     ids=lambda value: value if isinstance(value, str) else ascii(value),
 )  # fmt: skip

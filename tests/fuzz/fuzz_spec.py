@@ -108,6 +108,12 @@ def dictionary() -> list[bytes]:
     return [word.encode() for word in (*sorted(words), *marks, *values)]
 
 
+def libfuzzer_line(word: bytes) -> str:
+    """Return a word as a line of libFuzzer's dictionaries."""
+    plain = (chr(b) if 32 <= b < 127 and chr(b) not in '"\\' else f"\\x{b:02X}" for b in word)
+    return f'"{"".join(plain)}"'
+
+
 Mutation = Callable[[bytes, random.Random, list[bytes], list[bytes]], bytes]
 
 
@@ -196,7 +202,11 @@ def main() -> None:
     parser.add_argument("--plain", action="store_true", help="random mutation, without atheris")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long; default: 60")
     parser.add_argument("--seed", type=int, default=0, help="of --plain; default: 0")
+    parser.add_argument("--dictionary", action="store_true", help="print words for `-dict=`")
     options, others = parser.parse_known_args()
+    if options.dictionary:
+        print("\n".join(map(libfuzzer_line, dictionary())))
+        return
     if options.plain:
         sys.exit(bool(run_plain(options.seconds, options.seed, others)))
     run_guided([f"-max_total_time={int(options.seconds)}", *others])

@@ -126,3 +126,34 @@ def test_a_real_token_may_be_the_padding_token() -> None:
 def test_lengths() -> None:
     """The length of a sample is its number of tokens."""
     assert lengths_of(Samples([Sample([1, 2], [1, 2]), Sample([1], [1])])) == [2, 1]
+
+
+@given(
+    rows=st.integers(1, 60), size=st.integers(1, 12), seed=st.integers(0, 99), shuffle=st.booleans()
+)
+def test_grouped_by_length(rows: int, size: int, seed: int, shuffle: bool) -> None:
+    """Grouping by length loses and repeats no sample of an epoch, and the seed fixes it."""
+    lengths = [(7 * row) % 23 + 1 for row in range(rows)]
+    grouped = [
+        GlobalBatches(lengths, global_size=size, seed=seed, shuffle=shuffle, group_by_length=True)
+        for _ in range(2)
+    ]
+    steps = [grouped[0].step(number) for number in range(2 * rows)]
+    assert steps == [grouped[1].step(number) for number in range(2 * rows)]
+    for number in range(1, len(steps) + 1):
+        counts = Counter(index for step in steps[:number] for index in step)
+        assert all(counts[index] - number * size // rows in (0, 1) for index in range(rows))
+
+
+@pytest.mark.parametrize("rows", [400, 403])
+def test_grouped_steps_hold_like_lengths(rows: int) -> None:
+    """In each epoch, also one that begins inside a step, the lengths of a step lie close together."""
+    lengths = [(37 * row) % rows for row in range(rows)]
+    batches = GlobalBatches(lengths, global_size=8, seed=1, shuffle=True, group_by_length=True)
+    steps = [batches.step(number) for number in range(3 * rows // 8)]
+    spans = [max(lengths[i] for i in step) - min(lengths[i] for i in step) for step in steps]
+    # Steps that end an epoch mix what is left of it with the begin of the next.
+    assert sum(span > rows / 10 for span in spans) <= (0 if rows == 400 else 6)
+    means = [sum(lengths[i] for i in step) for step in steps]
+    assert means != sorted(means)
+    assert steps[: rows // 8] != steps[rows // 8 : 2 * (rows // 8)]

@@ -174,9 +174,9 @@ def row_of(*pairs: tuple[Any, Any]) -> str:
         ('{"messages": ["hi"]}', "message 1 is text, expected an object", ""),
         ('{"messages": [{"from": "human", "value": "q"}]}', "message 1 has no `role`", "keys of this message: `from`, `value`"),
         ('{"messages": [{"role": "user"}]}', "message 1 has no `content`", "keys of this message: `role`"),
-        (row_of(("human", "q")), 'message 1 has the role "human", expected one of system, user, assistant', ""),
-        (row_of((None, "q")), "message 1 has the role null, expected one of system, user, assistant", ""),
-        (row_of(({}, "q")), "message 1 has the role an object, expected one of system, user, assistant", ""),
+        (row_of(("human", "q")), 'message 1 has the role "human", expected one of system, user, assistant, tool', ""),
+        (row_of((None, "q")), "message 1 has the role null, expected one of system, user, assistant, tool", ""),
+        (row_of(({}, "q")), "message 1 has the role an object, expected one of system, user, assistant, tool", ""),
         (row_of(("user", None)), "`content` of message 1 is null, expected text", ""),
         (row_of(("user", ["q"])), "`content` of message 1 is a list, expected text", ""),
         (row_of(("user", True)), "`content` of message 1 is a boolean, expected text", ""),
@@ -257,7 +257,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     error = fault(messages_of, tmp_path / "runs" / ".." / "none.jsonl")
     assert error.message == f"{tmp_path / 'none.jsonl'}: no such data file"
-    assert fault(messages_of, tmp_path).message == f"{tmp_path}: Is a directory"
+    assert fault(messages_of, tmp_path).message == f"{tmp_path}: the folder holds no data files"
 
 
 JSON = st.recursive(

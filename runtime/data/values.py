@@ -1,0 +1,92 @@
+"""Values of a row: what a column must hold, and what is said where it does not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+class RowFault(Exception):
+    """A row that cannot be used: what is wrong, and what would help. Whoever reads the file adds the place."""
+
+    def __init__(self, message: str, help: str = "") -> None:
+        """Store the texts."""
+        super().__init__(message)
+        self.message = message
+        self.help = help
+
+
+def column_of(row: dict[str, Any], name: str) -> Any:
+    """Return a value of the row; raises `RowFault` where there is none."""
+    if name not in row:
+        raise RowFault(f"the row has no column `{name}`", f"columns of this row: {names_of(row)}")
+    return row[name]
+
+
+def text_of(row: dict[str, Any], name: str) -> str:
+    """Return a text of the row; raises `RowFault` for anything else."""
+    value = column_of(row, name)
+    if not isinstance(value, str):
+        raise RowFault(f"`{name}` is {kind_of(value)}, expected text")
+    check_encodable(value, f"`{name}`")
+    return value
+
+
+def optional_text(row: dict[str, Any], name: str | None) -> str:
+    """Return a text of the row, empty where the column is absent or null."""
+    return "" if name is None or row.get(name) is None else text_of(row, name)
+
+
+def check_encodable(text: str, what: str) -> None:
+    """Half of a surrogate pair can be said in JSON but is no character: no tokenizer takes it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as fault:
+        raise RowFault(
+            f"{what} holds \\u{ord(text[fault.start]):04x}, half of a character"
+        ) from None
+
+
+def json_of(text: str, what: str) -> Any:
+    """Return the value that a text holds as JSON; raises `RowFault` for a text that is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as fault:
+        raise RowFault(f"{what} is {json_fault(fault)}") from None
+    check_encodable(json.dumps(value, ensure_ascii=False), what)
+    return value
+
+
+def json_fault(fault: ValueError | RecursionError) -> str:
+    """Return why a text is no JSON."""
+    if isinstance(fault, json.JSONDecodeError):
+        return f"not JSON: {fault.msg[:1].lower()}{fault.msg[1:]} at column {fault.colno}"
+    if isinstance(fault, RecursionError):
+        return "not usable JSON: nested too deeply"
+    return "not usable JSON: a number with too many digits"
+
+
+def names_of(row: dict[str, Any]) -> str:
+    """Return the first keys of an object, for a message."""
+    names = ", ".join(f"`{key[:60]}`" for key in [*row][:20]) or "none"
+    return names.encode("utf-8", "backslashreplace").decode()
+
+
+def shown(value: Any) -> str:
+    """Return a short text or null as it is written, and of anything else its kind."""
+    return json.dumps(value)[:40] if isinstance(value, str | None) else kind_of(value)
+
+
+def kind_of(value: Any) -> str:
+    """Return what a value is, in words."""
+    names: dict[type, str] = {
+        dict: "an object",
+        list: "a list",
+        str: "text",
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        type(None): "null",
+    }
+    # Columns of a table can hold more than JSON does: times, bytes, decimal numbers.
+    return names.get(type(value), f"of type {type(value).__name__}")
