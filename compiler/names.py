@@ -166,4 +166,15 @@ def _close(word: str, names: list[str], cutoff: float) -> list[str]:
     """Return the near names, the nearest first."""
     import difflib  # only faulty specs pay for it
 
-    return difflib.get_close_matches(word, names, n=2, cutoff=cutoff)
+    near = difflib.get_close_matches(word, names, n=4, cutoff=cutoff)
+    # Of names that are equally near people mean the one that begins alike: `adamx` is `adamw`, not `badam`.
+    return sorted(near, key=lambda name: -_likeness(word, name))[:2]
+
+
+def _likeness(word: str, name: str) -> float:
+    import difflib
+
+    common = next(
+        (i for i, (a, b) in enumerate(zip(word, name, strict=False)) if a != b), len(word)
+    )
+    return difflib.SequenceMatcher(None, name, word).ratio() + common / 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from attrs import frozen
@@ -58,10 +59,17 @@ def fixable(diagnostics: Iterable[Diagnostic], documents: Documents) -> list[Dia
     return [item for item, spot in own if spot is not None and spot.source is main]
 
 
+def file_name(path: Path) -> str:
+    """Return a file as a person would name it: from the working directory where it lies below that."""
+    if path.is_absolute() and path.is_relative_to(Path.cwd()):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
+
+
 def place_numbers(place: Place) -> dict[str, Any]:
     line, column = place.line or None, place.column or None
     return {
-        "file": str(place.file),
+        "file": file_name(place.file),
         "line": line,
         "column": column,
         "end_line": None,

@@ -11,7 +11,7 @@ from ..files import UnreadableError, read_regular_file
 from ..scanner import Span
 from .cells import shortened, visible, visible_lines
 from .excerpts import GUTTER_COLOR, LEVEL_COLORS, Excerpt, Line, Mark, Paint
-from .regions import fixable
+from .regions import file_name, fixable
 from .sources import (
     Documents,
     Source,
@@ -98,7 +98,7 @@ class _Block:
         if place is None:
             return []
         numbers = [str(number) for number in (place.line, place.column) if number]
-        where = ":".join([visible(str(place.file)), *numbers])
+        where = ":".join([visible(file_name(place.file)), *numbers])
         lines = [f"{' ' * gutter}{self.paint('-->', GUTTER_COLOR)} {where}"]
         text = _line_of_file(place) if place.line else None
         if text is None:

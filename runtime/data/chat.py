@@ -173,9 +173,7 @@ def _of_answers(
     prompts = template.marked([Prefix(conversation, index, prompt=True) for index in answers])
     counts = [len(marks) for _, marks in prompts]
     parts = zip(answers, counts, [*counts[1:], len(spans)], strict=True)
-    return [
-        span for index, first, end in parts if index in wanted for span in spans[first:end]
-    ]
+    return [span for index, first, end in parts if index in wanted for span in spans[first:end]]
 
 
 def _by_prefix(

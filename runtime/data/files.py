@@ -11,9 +11,9 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedIOBase, TextIOWrapper
+from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, Any, TextIO, cast
+from typing import Any, TextIO
 
 from ..errors import ExitCode, UserError
 from .conversation import place_of, row_error
@@ -215,20 +215,21 @@ def _pyarrow_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _opened(path: Path, newline: str | None = None) -> Iterator[TextIO]:
-    opener = _OPENERS.get(path.suffix, lambda path: path.open("rb"))
+    opener = _OPENERS.get(path.suffix, _open_plain)
     with (
         opener(path) as binary,
         TextIOWrapper(
-            cast(BufferedIOBase, binary),
-            encoding="utf-8-sig",
-            errors="surrogateescape",
-            newline=newline,
+            binary, encoding="utf-8-sig", errors="surrogateescape", newline=newline
         ) as file,
     ):
         yield file
 
 
-def _open_zst(path: Path) -> IO[bytes]:
+def _open_plain(path: Path) -> Any:
+    return path.open("rb")
+
+
+def _open_zst(path: Path) -> Any:
     try:
         import zstandard
     except ModuleNotFoundError:
@@ -237,8 +238,7 @@ def _open_zst(path: Path) -> IO[bytes]:
             help="pip install zstandard",
             code=ExitCode.ENVIRONMENT,
         ) from None
-    opened: IO[bytes] = zstandard.open(path, "rb")
-    return opened
+    return zstandard.open(path, "rb")
 
 
 _OPENERS: dict[str, Callable[[Path], Any]] = {

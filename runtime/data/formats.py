@@ -8,7 +8,7 @@ from typing import Any
 
 from .conversation import Conversation, Message
 from .turns import OPENAI, Words, check_order, messages_of, tools_of
-from .values import RowFault, check_encodable, optional_text, text_of
+from .values import RowError, check_encodable, optional_text, text_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +38,17 @@ class Alpaca(Rows):
     history: str = "history"
 
     def conversation(self, row: dict[str, Any], place: str) -> Conversation:
-        """Return the row as a conversation; raises `RowFault` for a row that is none."""
+        """Return the row as a conversation; raises `RowError` for a row that is none."""
         messages = _system(optional_text(row, self.system))
         for asked, answered in _pairs(row.get(self.history), self.history):
             messages += [Message("user", asked), Message("assistant", answered)]
         parts = [text_of(row, self.instruction), optional_text(row, self.input)]
         question = "\n".join(part for part in parts if part)
         if not question.strip():
-            raise RowFault(f"`{self.instruction}` is empty")
+            raise RowError(f"`{self.instruction}` is empty")
         answer = text_of(row, self.output)
         if not answer.strip():
-            raise RowFault(f"`{self.output}` is empty: there is no answer to learn")
+            raise RowError(f"`{self.output}` is empty: there is no answer to learn")
         messages += [Message("user", question), Message("assistant", answer)]
         return Conversation(tuple(messages), self.name, place, tools_of(row, self.tools))
 
@@ -62,7 +62,7 @@ class Messages(Rows):
     content: str = "content"
 
     def conversation(self, row: dict[str, Any], place: str) -> Conversation:
-        """Return the row as a conversation; raises `RowFault` for a row that is none."""
+        """Return the row as a conversation; raises `RowError` for a row that is none."""
         messages = messages_of(row, self.messages, Words(self.role, self.content, OPENAI))
         check_order(messages)
         return Conversation(messages, self.name, place, tools_of(row, self.tools))
@@ -83,11 +83,11 @@ class ShareGpt(Rows):
     tool_result_tag: str = "observation"
 
     def conversation(self, row: dict[str, Any], place: str) -> Conversation:
-        """Return the row as a conversation; raises `RowFault` for a row that is none."""
+        """Return the row as a conversation; raises `RowError` for a row that is none."""
         listed = messages_of(row, self.messages, self._words())
         system = _system(optional_text(row, self.system))
         if system and listed[0].role == "system":
-            raise RowFault(
+            raise RowError(
                 f"the system prompt is given twice: in `{self.system}` and as the first message"
             )
         check_order(listed)
@@ -120,9 +120,9 @@ def _pairs(value: Any, name: str) -> list[tuple[str, str]]:
         for pair in value
     )
     if not good:
-        raise RowFault(f"`{name}` is not a list of [user, assistant] pairs of texts")
+        raise RowError(f"`{name}` is not a list of [user, assistant] pairs of texts")
     for number, (asked, answered) in enumerate(value, start=1):
         check_encodable(asked + answered, f"pair {number} of `{name}`")
         if not answered.strip():
-            raise RowFault(f"pair {number} of `{name}` has an empty answer")
+            raise RowError(f"pair {number} of `{name}` has an empty answer")
     return [(pair[0], pair[1]) for pair in value]

@@ -13,7 +13,8 @@ from ..errors import ExitCode, UserError
 from .conversation import Conversation, place_of, row_error
 from .files import Parsed, Raw, check_utf8, files_of, raw_rows
 from .formats import Source
-from .values import RowFault, json_fault, kind_of
+from .values import RowError, json_fault, kind_of
+
 
 def read(sources: Sequence[Source]) -> list[Conversation]:
     """Return the conversations of all sources, in order; `sample` and `weight` are not looked at.
@@ -55,7 +56,7 @@ def parse_row(source: Source, line: int, raw: Raw, file: Path | None = None) -> 
         raise row_error(place, f"the row is {kind_of(row)}, expected an object")
     try:
         return source.conversation(row, place)
-    except RowFault as fault:
+    except RowError as fault:
         raise row_error(place, fault.message, fault.help) from None
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from .conversation import Message, Role, Tool
 from .tool_calls import ToolCall
-from .values import RowFault, check_encodable, column_of, json_of, kind_of, names_of, shown
+from .values import RowError, check_encodable, column_of, json_of, kind_of, names_of, shown
 
 TAKE_TURNS = "after an optional system message, user and assistant take turns"
 RESULTS = "a tool's results follow the message that calls it, then the assistant goes on"
@@ -31,21 +31,21 @@ OPENAI: dict[str, Role | Literal["call"]] = {role: role for role in get_args(Rol
 
 
 def messages_of(row: dict[str, Any], column: str, words: Words) -> tuple[Message, ...]:
-    """Return the messages of a row, in whatever order; raises `RowFault` for what is no message."""
+    """Return the messages of a row, in whatever order; raises `RowError` for what is no message."""
     listed = column_of(row, column)
     if not isinstance(listed, list) or not listed:
         found = "an empty list" if listed == [] else kind_of(listed)
-        raise RowFault(f"`{column}` is {found}, expected a list of messages")
+        raise RowError(f"`{column}` is {found}, expected a list of messages")
     return tuple(_message(item, number, words) for number, item in enumerate(listed, start=1))
 
 
 def _message(item: Any, number: int, words: Words) -> Message:
     if not isinstance(item, dict):
-        raise RowFault(f"message {number} is {kind_of(item)}, expected an object")
+        raise RowError(f"message {number} is {kind_of(item)}, expected an object")
     called = item.get("tool_calls")
     for key in (words.role, words.content):
         if key not in item and not (key == words.content and called):
-            raise RowFault(
+            raise RowError(
                 f"message {number} has no `{key}`", f"keys of this message: {names_of(item)}"
             )
     role = _role(item[words.role], number, words)
@@ -54,7 +54,7 @@ def _message(item: Any, number: int, words: Words) -> Message:
     calls = _calls(called, number, role)
     content = _content(item.get(words.content), number, words, calls)
     if role == "assistant" and not content.strip() and not calls:
-        raise RowFault(f"message {number} is an empty answer")
+        raise RowError(f"message {number} is an empty answer")
     return Message(role, content, calls, role != "assistant" or _train(item, number))
 
 
@@ -62,7 +62,7 @@ def _role(tag: Any, number: int, words: Words) -> Role | Literal["call"]:
     role = words.roles.get(tag) if isinstance(tag, str) else None
     if role is None:
         known = ", ".join(words.roles)
-        raise RowFault(
+        raise RowError(
             f"message {number} has the {words.role} {shown(tag)}, expected one of {known}"
         )
     return role
@@ -73,7 +73,7 @@ def _content(value: Any, number: int, words: Words, calls: Sequence[ToolCall]) -
         return ""
     what = f"`{words.content}` of message {number}"
     if not isinstance(value, str):
-        raise RowFault(f"{what} is {kind_of(value)}, expected text")
+        raise RowError(f"{what} is {kind_of(value)}, expected text")
     check_encodable(value, what)
     return value
 
@@ -82,10 +82,10 @@ def _train(item: dict[str, Any], number: int) -> bool:
     """Read `train` (true or false), or `weight` (1 or 0) as OpenAI's format has it."""
     train, weight = item.get("train"), item.get("weight")
     if train is not None and not isinstance(train, bool):
-        raise RowFault(f"`train` of message {number} is {kind_of(train)}, expected true or false")
+        raise RowError(f"`train` of message {number} is {kind_of(train)}, expected true or false")
     if weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
         found = weight if type(weight) in (int, float) else kind_of(weight)
-        raise RowFault(f"`weight` of message {number} is {found}, expected 0 or 1")
+        raise RowError(f"`weight` of message {number} is {found}, expected 0 or 1")
     return train is not False and weight != 0
 
 
@@ -93,9 +93,9 @@ def _calls(listed: Any, number: int, role: Role) -> tuple[ToolCall, ...]:
     if not listed:
         return ()
     if role != "assistant":
-        raise RowFault(f"message {number} is from `{role}`, only the assistant calls tools")
+        raise RowError(f"message {number} is from `{role}`, only the assistant calls tools")
     if not isinstance(listed, list):
-        raise RowFault(f"`tool_calls` of message {number} is {kind_of(listed)}, expected a list")
+        raise RowError(f"`tool_calls` of message {number} is {kind_of(listed)}, expected a list")
     return tuple(
         call_of(item, f"call {index} of message {number}")
         for index, item in enumerate(listed, start=1)
@@ -106,11 +106,11 @@ def _written_calls(item: dict[str, Any], number: int, words: Words) -> tuple[Too
     what = f"`{words.content}` of message {number}"
     text = item[words.content]
     if not isinstance(text, str):
-        raise RowFault(f"{what} is {kind_of(text)}, expected text")
+        raise RowError(f"{what} is {kind_of(text)}, expected text")
     value = json_of(text, what)
     listed = value if isinstance(value, list) else [value]
     if not listed:
-        raise RowFault(f"{what} calls no tool", CALL_FORM)
+        raise RowError(f"{what} calls no tool", CALL_FORM)
     return tuple(
         call_of(call, f"call {index} of message {number}")
         for index, call in enumerate(listed, start=1)
@@ -118,18 +118,18 @@ def _written_calls(item: dict[str, Any], number: int, words: Words) -> tuple[Too
 
 
 def call_of(item: Any, what: str) -> ToolCall:
-    """Return a tool call, with or without the `function` around it; raises `RowFault`."""
+    """Return a tool call, with or without the `function` around it; raises `RowError`."""
     function = item.get("function") or item if isinstance(item, dict) else item
     if not isinstance(function, dict):
-        raise RowFault(f"{what} is {kind_of(function)}, expected an object", CALL_FORM)
+        raise RowError(f"{what} is {kind_of(function)}, expected an object", CALL_FORM)
     name, arguments = function.get("name"), function.get("arguments")
     if not isinstance(name, str) or not name:
-        raise RowFault(f"{what} has no `name`", CALL_FORM)
+        raise RowError(f"{what} has no `name`", CALL_FORM)
     check_encodable(name, f"`name` of {what}")
     if isinstance(arguments, str):
         arguments = json_of(arguments or "{}", f"`arguments` of {what}")
     if not isinstance(arguments, dict | None):
-        raise RowFault(f"`arguments` of {what} is {kind_of(arguments)}, expected an object")
+        raise RowError(f"`arguments` of {what} is {kind_of(arguments)}, expected an object")
     check_encodable(_as_json(arguments, f"`arguments` of {what}"), f"`arguments` of {what}")
     return ToolCall(name, arguments or {})
 
@@ -144,7 +144,7 @@ def tools_of(row: dict[str, Any], column: str | None) -> tuple[Tool, ...]:
         return ()
     listed = [value] if isinstance(value, dict) else value
     if not isinstance(listed, list):
-        raise RowFault(f"{what} is {kind_of(value)}, expected a list of tools, or one as JSON")
+        raise RowError(f"{what} is {kind_of(value)}, expected a list of tools, or one as JSON")
     return tuple(
         _tool(item, f"tool {number} of {what}") for number, item in enumerate(listed, start=1)
     )
@@ -152,10 +152,10 @@ def tools_of(row: dict[str, Any], column: str | None) -> tuple[Tool, ...]:
 
 def _tool(item: Any, what: str) -> Tool:
     if not isinstance(item, dict):
-        raise RowFault(f"{what} is {kind_of(item)}, expected an object")
+        raise RowError(f"{what} is {kind_of(item)}, expected an object")
     function = item.get("function")
     if not isinstance((function if isinstance(function, dict) else item).get("name"), str):
-        raise RowFault(f"{what} has no `name`", f"keys of this tool: {names_of(item)}")
+        raise RowError(f"{what} has no `name`", f"keys of this tool: {names_of(item)}")
     check_encodable(_as_json(item, what), what)
     # Templates expect the function inside its wrapper, as OpenAI's interface has it.
     return item if isinstance(function, dict) else {"type": "function", "function": item}
@@ -165,15 +165,15 @@ def _as_json(value: Any, what: str) -> str:
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
-        raise RowFault(f"{what} holds a value that JSON has no word for") from None
+        raise RowError(f"{what} holds a value that JSON has no word for") from None
 
 
 def check_order(messages: Sequence[Message]) -> None:
-    """Raise `RowFault` unless the roles take turns, calls get results, and an answer closes the conversation."""
+    """Raise `RowError` unless the roles take turns, calls get results, and an answer closes the conversation."""
     turns = messages[1:] if messages[0].role == "system" else messages
     skipped = len(messages) - len(turns)
     if not turns:
-        raise RowFault("the conversation has no turns")
+        raise RowError("the conversation has no turns")
     open_calls = 0
     last: Role = "system"
     for number, message in enumerate(turns, start=1 + skipped):
@@ -185,9 +185,9 @@ def check_order(messages: Sequence[Message]) -> None:
         last = message.role
     if last != "assistant":
         words = "the user" if last == "user" else "the result of a tool"
-        raise RowFault(f"the conversation ends with {words}, there is no answer to learn")
+        raise RowError(f"the conversation ends with {words}, there is no answer to learn")
     if not any(message.train for message in messages if message.role == "assistant"):
-        raise RowFault("every answer is left out of training, there is nothing to learn")
+        raise RowError("every answer is left out of training, there is nothing to learn")
 
 
 def _expected(last: Role, open_calls: int) -> tuple[Role, ...]:
@@ -199,8 +199,8 @@ def _expected(last: Role, open_calls: int) -> tuple[Role, ...]:
     return ("assistant",) if last == "user" else ("user",)
 
 
-def _misplaced(role: Role, number: int, expected: tuple[Role, ...]) -> RowFault:
+def _misplaced(role: Role, number: int, expected: tuple[Role, ...]) -> RowError:
     if role == "tool":
-        return RowFault(f"message {number} is the result of a tool that was not called", RESULTS)
+        return RowError(f"message {number} is the result of a tool that was not called", RESULTS)
     help = RESULTS if "tool" in expected else TAKE_TURNS
-    return RowFault(f"message {number} is from `{role}`, expected `{expected[0]}`", help)
+    return RowError(f"message {number} is from `{role}`, expected `{expected[0]}`", help)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 
-class RowFault(Exception):
+class RowError(Exception):
     """A row that cannot be used: what is wrong, and what would help. Whoever reads the file adds the place."""
 
     def __init__(self, message: str, help: str = "") -> None:
@@ -17,17 +17,17 @@ class RowFault(Exception):
 
 
 def column_of(row: dict[str, Any], name: str) -> Any:
-    """Return a value of the row; raises `RowFault` where there is none."""
+    """Return a value of the row; raises `RowError` where there is none."""
     if name not in row:
-        raise RowFault(f"the row has no column `{name}`", f"columns of this row: {names_of(row)}")
+        raise RowError(f"the row has no column `{name}`", f"columns of this row: {names_of(row)}")
     return row[name]
 
 
 def text_of(row: dict[str, Any], name: str) -> str:
-    """Return a text of the row; raises `RowFault` for anything else."""
+    """Return a text of the row; raises `RowError` for anything else."""
     value = column_of(row, name)
     if not isinstance(value, str):
-        raise RowFault(f"`{name}` is {kind_of(value)}, expected text")
+        raise RowError(f"`{name}` is {kind_of(value)}, expected text")
     check_encodable(value, f"`{name}`")
     return value
 
@@ -42,17 +42,17 @@ def check_encodable(text: str, what: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as fault:
-        raise RowFault(
+        raise RowError(
             f"{what} holds \\u{ord(text[fault.start]):04x}, half of a character"
         ) from None
 
 
 def json_of(text: str, what: str) -> Any:
-    """Return the value that a text holds as JSON; raises `RowFault` for a text that is none."""
+    """Return the value that a text holds as JSON; raises `RowError` for a text that is none."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as fault:
-        raise RowFault(f"{what} is {json_fault(fault)}") from None
+        raise RowError(f"{what} is {json_fault(fault)}") from None
     check_encodable(json.dumps(value, ensure_ascii=False), what)
     return value
 

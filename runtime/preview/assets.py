@@ -17,9 +17,9 @@ h2 { font-size: 1.15rem; margin: 2rem 0 .75rem; }
 p { margin: .25rem 0; }
 .soft { color: var(--soft); }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; background: var(--card); }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .9rem; }
-th, td { padding: .45rem .7rem; text-align: right; white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; border-bottom: 1px solid var(--line); }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .85rem; }
+th, td { padding: .45rem .55rem; text-align: right; white-space: nowrap; }
+th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; border-bottom: 1px solid var(--line); }
 tr + tr td { border-top: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--card); }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1rem; }

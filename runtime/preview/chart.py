@@ -23,7 +23,7 @@ def _lines(source: SourceView, max_length: int) -> Iterator[str]:
     end = len(found.counts) * found.width
     near = max_length < 2 * end
     right = max(end, max_length * 1.02) if near else end
-    where = "" if near else f", far from max_length {max_length:,}"
+    where = "" if near else f", all far below max_length {max_length:,}"
     label = escape(visible(source.label))
     yield f'<figure><figcaption><b>{label}</b> <span class="soft">{source.report.kept:,} samples{where}</span></figcaption>'
     yield f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="lengths of {label}">'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -13,7 +14,6 @@ import pytest
 
 import tiny
 from tunec.runtime.data import Alpaca, Messages, read, tokenize
-from tunec.runtime.data import prepare as preparation
 from tunec.runtime.data.prepare import is_complete, prepare
 from tunec.runtime.data.prepared import POINTER, open_prepared, read_report
 from tunec.runtime.data.samples import Samples, split
@@ -21,6 +21,8 @@ from tunec.runtime.data.tokenizer import Tokenizer
 from tunec.runtime.data.work import Options
 from tunec.runtime.errors import ExitCode, UserError
 
+preparation: Any = importlib.import_module("tunec.runtime.data.prepare")
+"""The module: its name is that of the function in the package."""
 OPTIONS = Options(loss_on="assistant", max_length=64, too_long="truncate")
 
 
