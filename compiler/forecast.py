@@ -48,7 +48,7 @@ def _files(plan: Plan, changes: Sequence[FileChange]) -> Iterator[str]:
 def _training(plan: Plan) -> Iterator[str]:
     batch, duration, spec = plan.batch, plan.duration, plan.spec
     yield (
-        f"batch     {batch.total} samples a step = {batch.micro} micro x "
+        f"batch     {batch.total} {_unit(plan)} a step = {batch.micro} micro x "
         f"{batch.accumulation} accumulation x {_count(batch.processes, 'process', 'processes')}"
     )
     if duration.num_steps is None:
@@ -67,9 +67,14 @@ def _training(plan: Plan) -> Iterator[str]:
     yield f"rate      {spec.training.learning_rate:g} {spec.training.schedule}, {_warmup(plan)}"
 
 
+def _unit(plan: Plan) -> str:
+    """Name what a batch is made of; how many samples a packed row holds, only the prepared data tell."""
+    return "packed rows" if plan.spec.data.packing == "isolated" else "samples"
+
+
 def _epochs(plan: Plan) -> str:
     rows, steps = plan.duration.num_rows, plan.duration.num_steps
-    if not rows or steps is None:
+    if not rows or steps is None or plan.spec.data.packing == "isolated":
         return ""
     return f" = {steps * plan.batch.total / rows:.2f} epochs of {rows:,} rows"
 

@@ -84,7 +84,7 @@ class _Writer:
         self.written.setdefault((table.cls, rows), title)
         if not is_section:
             yield f"{'#' * min(depth, _DEEPEST)} {title}"
-        yield _cell(table.doc)
+        yield _cell(table.doc) + ("" if table.is_available else " *Not available yet.*")
         if len(table.settings) > bool(table.kind):
             yield rows
         for inner in table.settings:
@@ -107,7 +107,11 @@ def _rows(table: Table) -> Iterator[tuple[str, ...]]:
         allowed = item.range.text if item.range is not None else ""
         default = default_words(item).removeprefix("default ")
         shown = default if default in ("", "required") else f"`{_cell(default)}`"
-        yield (f"`{item.name}`", _type_cell(item), shown, allowed, _cell(item.doc))
+        yield (f"`{item.name}`", _type_cell(item), shown, allowed, _cell(_meaning(item)))
+
+
+def _meaning(item: Setting) -> str:
+    return f"{item.doc} *{item.availability}*" if item.availability else item.doc
 
 
 def _type_cell(setting: Setting) -> str:

@@ -25,6 +25,7 @@ from .field_types import (
     is_required,
     tag_of,
 )
+from .rules.available import honoured_values, is_honoured
 from .rules.bounds import ANY, Range
 from .rules.ranges import RANGES
 from .rules.walk import kindless
@@ -82,6 +83,18 @@ class Setting:
         return (key, kindless(key), f"{key}.*", f"{kindless(key)}.*")
 
     @property
+    def availability(self) -> str:
+        """What rule N901 says of it: nothing, or which values do something so far."""
+        if self.tables or not self.table.is_available:
+            return ""
+        values = honoured_values(self.range_names[0])
+        if values is None:
+            return ""
+        if not values:
+            return "Not available yet."
+        return f"Available so far: {', '.join(f'`{toml_literal(value)}`' for value in values)}."
+
+    @property
     def is_tag(self) -> bool:
         """Whether the key tells the kind of its table."""
         tag = tag_of(self.table.cls)
@@ -119,6 +132,11 @@ class Table:
         """The line that chooses this kind, or nothing where there is no choice."""
         tag = tag_of(self.cls)
         return f"{tag[0]} = {toml_literal(tag[1])}" if tag else ""
+
+    @property
+    def is_available(self) -> bool:
+        """Whether a table of this kind does something so far."""
+        return not self.way or is_honoured(self.range_key)
 
     @property
     def doc(self) -> str:

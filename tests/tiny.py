@@ -163,6 +163,7 @@ def write_models(base: Path) -> None:
         "unconverted-model": {"architectures": ["InternVLChatModel"]},
         "absolute-model": {"model_type": "gpt2", "rope_parameters": None, "rope_scaling": None},
         "capped-model": {"model_type": "gemma2"},
+        "recurrent-model": {"model_type": "mamba2"},
         "stretched-model": {"rope_parameters": yarn},
         "quantized-model": {"quantization_config": {"quant_method": "gptq", "bits": 4}},
         "expert-model": {"model_type": "mixtral", "num_local_experts": 4},

@@ -35,9 +35,10 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument("--device", choices=["gpu", "cpu"], default="gpu", help="what computes")
     verb.add_argument(
-        "--schema",
-        action="store_true",
-        help="write tunec.schema.json beside it, with which editors complete and check the spec",
+        "--no-schema",
+        dest="schema",
+        action="store_false",
+        help="do not write tunec.schema.json beside it, with which editors complete and check the spec",
     )
 
 

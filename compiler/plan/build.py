@@ -44,7 +44,7 @@ def make_plan(spec: Spec, facts: Facts, *, spec_name: str) -> Plan:
         deepspeed=deepspeed_config(spec, batch),
         derived=tuple(derived),
         fingerprint=_fingerprint(spec, facts, batch, duration),
-        unknown=_unknown(facts, duration),
+        unknown=_unknown(spec, facts, duration),
     )
 
 
@@ -89,7 +89,7 @@ def _duration(spec: Spec, facts: Facts, batch: Batch, derived: list[Derived]) ->
     if training.epochs is None and training.steps is None:
         _add(derived, None, ("training", "epochs"), 1.0, "neither epochs nor steps is given")
     steps = training.steps
-    if steps is None and rows is not None:
+    if steps is None and rows is not None and data.packing != "isolated":
         steps = math.ceil(_exact(epochs) * rows / batch.total)
         reason = f"{epochs:g} epochs x {rows} rows / {batch.total}, rounded up"
         _add(derived, None, ("training", "steps"), steps, reason)
@@ -203,10 +203,16 @@ def _digest(data: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _unknown(facts: Facts, duration: Duration) -> tuple[str, ...]:
+def _unknown(spec: Spec, facts: Facts, duration: Duration) -> tuple[str, ...]:
     words = []
     if not facts.model.known:
         words.append("the model is not on this machine: its modules, size and memory are unknown")
     if duration.num_steps is None:
-        words.append("the number of steps: it follows from the rows left after preparation")
+        words.append(f"the number of steps: it follows from the rows {_left(spec)}")
     return tuple(words)
+
+
+def _left(spec: Spec) -> str:
+    if spec.data.packing == "isolated":
+        return "that the samples are packed into"
+    return "left after preparation"

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from ..plan import Plan
 from ..plan.honoured import WrittenSource, only, written
-from ..spec import AdamW, AlpacaSource, FileTemplate, NamedTemplate, Sft
+from ..spec import AdamW, AlpacaSource, Data, FileTemplate, NamedTemplate, Sft
 from ..version import VERSION
 from .environment import render
 from .literals import python_literal
@@ -120,9 +120,17 @@ def _train(plan: Plan, places: Places) -> dict[str, object]:
         "tokenizer": _tokenizer_args(plan, places),
         "model": _model_args(plan, places),
         "adapt": _adapt(plan),
+        "pack": _pack(plan),
         "fit": _fit_args(plan),
         "optimizer": _optimizer_args(plan),
     }
+
+
+def _pack(plan: Plan) -> list[Arg]:
+    data = plan.spec.data
+    if data.packing != "isolated":
+        return []
+    return [Arg("", "train"), Arg("max_length", python_literal(data.max_length))]
 
 
 def _prepare(plan: Plan, places: Places) -> dict[str, object]:
@@ -291,6 +299,7 @@ def _fit_args(plan: Plan) -> dict[str, list[Arg]]:
         *_warmup_args(plan, reasons),
         Arg("max_grad_norm", python_literal(float(spec.training.max_grad_norm))),
         Arg("shuffle", python_literal(spec.data.shuffle)),
+        *_layout_args(spec.data),
     ]
     if spec.evaluation.every_steps:
         after.append(Arg("eval_every", python_literal(spec.evaluation.every_steps)))
@@ -319,6 +328,15 @@ def _fit_args(plan: Plan) -> dict[str, list[Arg]]:
         ],
         "after": [Arg("schedule", python_literal(spec.training.schedule)), *after],
     }
+
+
+def _layout_args(data: Data) -> Iterator[Arg]:
+    if data.group_by_length:
+        yield Arg("group_by_length", "True")
+    if data.packing == "padding-free":
+        yield Arg("padding_free", "True", "the samples of a micro batch in one row, kept apart")
+    if data.pad_multiple != 1:
+        yield Arg("pad_multiple", python_literal(data.pad_multiple))
 
 
 def _length_args(plan: Plan, reasons: dict[str, str]) -> list[Arg]:

@@ -69,7 +69,9 @@ HONOURED: dict[str, tuple[Any, ...] | None] = {
     # On one machine there is nothing to share; other targets are not available.
     "data.shared_storage": None,
     "data.shuffle": None,
-    "data.packing": ("auto", "off"),
+    "data.group_by_length": None,
+    "data.packing": ("auto", "off", "padding-free", "isolated"),
+    "data.pad_multiple": None,
     "method[full]": None,
     "method[lora]": None,
     "method[lora].rank": None,
@@ -186,6 +188,11 @@ def check_available(spec: Spec) -> Iterator[Diagnostic]:
         else:
             refused.append(path)
             yield _refuse_table(path, tag_of(class_of(table)))
+
+
+def honoured_values(name: str) -> tuple[Any, ...] | None:
+    """Return the values of a setting that do something so far, None for all."""
+    return _honoured(name)
 
 
 def is_honoured(name: str) -> bool:

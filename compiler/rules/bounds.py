@@ -44,6 +44,7 @@ DATA: dict[str, Range] = {
     "data.eval_sources.*.sample": COUNT,
     "data.eval_sources.*.weight": POSITIVE,
     "data.reserved_answer": NATURAL,
+    "data.pad_multiple": COUNT,
     "data.max_bad_share": UNIT,
     "data.seed": SEED,
     "data.shuffle_buffer": COUNT,

@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
+from ..facts import Facts
 from ..spec import CatalogSource, Pretraining, Sft, Spec, TextSource
 from .look import is_language_objective
 from .rule import Rule
 
 PACKING: SpecPath = ("data", "packing")
+SHARED_ROWS = ("padding-free", "isolated", "joined")
+"""Ways in which samples share a row."""
+CARRIES = (
+    "bamba falcon_h1 falcon_mamba granitemoehybrid inkling2_text inkling_text jamba kimi_linear lfm2 lfm2_moe lfm3 "
+    "mamba mamba2 nemotron_h olmo_hybrid qwen3_5 qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen3_next qwen4_exp "
+    "qwen4_exp_text recurrent_gemma rwkv xlstm zamba zamba2"
+)
+"""Families of transformers 5.23 with layers that carry a state from token to token."""
+BLIND = "bloom cpmant mpt openai-gpt reformer xlm xlnet"
+"""Those that make their mask or their positions without looking at the positions they are given."""
+MIXING = frozenset((*CARRIES.split(), *BLIND.split()))
 
 
 def check_packing(spec: Spec) -> Iterator[Diagnostic]:
@@ -34,7 +46,7 @@ def check_packing(spec: Spec) -> Iterator[Diagnostic]:
     sources = [{ format = "preference", path = "data/pairs.jsonl" }]
     ```
     """
-    if spec.data.packing in ("joined", "isolated") and not is_language_objective(spec):
+    if spec.data.packing in SHARED_ROWS and not is_language_objective(spec):
         yield error(
             "D730",
             f"samples of `{spec.objective.type}` cannot be packed",
@@ -49,7 +61,7 @@ def check_isolation(spec: Spec) -> Iterator[Diagnostic]:
 
     `eager`, `sdpa` and `flex` take a mask that says which token sees which. FlashAttention takes none: it tells
     samples apart where positions start again, and transformers looks for that in a micro batch of one row only.
-    With more rows the samples of a row would see each other.
+    With more rows the samples of a row would see each other. A padding-free micro batch is always one row.
 
     Fails:
     ```toml
@@ -92,6 +104,39 @@ def check_isolation(spec: Spec) -> Iterator[Diagnostic]:
                 Label(("batch", "micro_size"), f"{micro} rows"),
             ),
             helps=('set `micro_size` to 1, or use `attention = "sdpa"`',),
+        )
+
+
+def check_mixing(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """The model mixes samples that share a row.
+
+    Recurrent and convolutional layers carry a state from each token to the next, across the border of samples, and
+    some older models count positions by themselves. No attention mask can keep the samples apart there. Models that
+    this rule does not know are tried before training, with two samples in a row.
+
+    Fails:
+    ```toml
+    [model]
+    path = "recurrent-model"
+    [data]
+    packing = "isolated"
+    ```
+    Passes:
+    ```toml
+    [model]
+    path = "model"
+    [data]
+    packing = "isolated"
+    ```
+    """
+    kinds = {facts.model.model_type, facts.model.text_type} & MIXING
+    if spec.data.packing in ("padding-free", "isolated") and kinds:
+        yield error(
+            "D735",
+            f"a model of type `{min(filter(None, kinds))}` mixes samples that share a row",
+            PACKING,
+            labels=(Label(("model", "path"), "its layers do not keep to the borders of samples"),),
+            helps=('leave `packing` out, or write `packing = "off"`',),
         )
 
 
@@ -190,4 +235,5 @@ RULES = (
     Rule("D732", "conversation split", pure=check_split),
     Rule("D733", "no room for the question", pure=check_reserved),
     Rule("D734", "packed samples grouped", pure=check_grouping),
+    Rule("D735", "model that mixes samples", factual=check_mixing),
 )

@@ -277,9 +277,14 @@ class Data:
     shuffle_buffer: int = 16384
     """Rows a stream is shuffled within."""
 
-    packing: Literal["auto", "off", "joined", "isolated"] = "auto"
-    """Fill samples up to `max_length`: `isolated` keeps the packed ones apart in attention and positions, `joined`
-    does not. `auto`: `joined` for pretraining, otherwise `off`."""
+    packing: Literal["auto", "off", "padding-free", "isolated", "joined"] = "auto"
+    """What shares a row of a batch. `off`: a padded row for each sample. `padding-free`: the samples of a micro batch
+    end to end in one row; steps and losses are those of `off`. `isolated`: rows filled up to `max_length`, of which
+    the batch sizes then count. Both keep samples apart in attention and positions; `joined`, for pretraining, does
+    not. `auto`: `joined` for pretraining, otherwise `off`."""
+
+    pad_multiple: int = 1
+    """Pad the longest row of a micro batch to a multiple of so many tokens, which some kernels are faster with."""
 
     prepared_dir: str | None = None
     """Folder that keeps the tokenized data, relative to the spec. Default: `TUNEC_CACHE`, or `tunec` in the user's

@@ -42,3 +42,25 @@ def flags_of(encoding: Any, spans: Sequence[Span]) -> Flags:
     for first, end in edges.reshape(-1, 2):
         flags[first:end] = True
     return flags
+
+
+def shorten(
+    tokens: Tokens, loss: Flags, max_length: int, *, reserved_answer: int = 1, bos: int | None = None
+) -> tuple[Tokens, Flags]:
+    """Cut a sample to `max_length` tokens without losing the answer.
+
+    The end is cut, unless that leaves fewer than `reserved_answer` tokens with loss (or all there are): then the
+    beginning is cut instead, up to where the last of these just fits. Cutting the prompt's end would take away the
+    mark that opens the answer, and the words that an answer follows most closely. A beginning-of-sequence token
+    stays: many models rely on it being there.
+    """
+    learned = np.flatnonzero(loss[1:]) + 1
+    reserved = min(max(reserved_answer, 1), len(learned), max(max_length - 1, 1))
+    end = max_length if reserved == 0 else max(max_length, int(learned[reserved - 1]) + 1)
+    start = end - max_length
+    if start and bos is not None and max_length > 1 and tokens[0] == bos:
+        return (
+            np.concatenate([tokens[:1], tokens[start + 1 : end]]),
+            np.concatenate([loss[:1], loss[start + 1 : end]]),
+        )
+    return tokens[start:end], loss[start:end]

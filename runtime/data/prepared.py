@@ -17,12 +17,13 @@ from ..records import read_json
 from .encode import Flags, Tokens
 from .samples import IGNORED, Sample, Samples
 
-TOKENS, LOSS, INDEX, TRAINABLE, ORIGIN, TRAIN, EVAL, REPORT = (
+TOKENS, LOSS, INDEX, TRAINABLE, ORIGIN, FILE, TRAIN, EVAL, REPORT = (
     "tokens.bin",
     "loss.bin",
     "index.npy",
     "trainable.npy",
     "origin.npy",
+    "file.npy",
     "train.npy",
     "eval.npy",
     "report.json",
@@ -39,6 +40,8 @@ class SourceReport:
     name: str
     path: str
     evaluation: bool = False
+    files: list[str] = field(default_factory=list)
+    """The files that `path` names, in the order they are read."""
     read: int = 0
     kept: int = 0
     truncated: int = 0
@@ -80,7 +83,9 @@ class Part:
     lengths: Integers
     trainable: Integers
     origins: Integers
-    """Source and row of each sample, int64 `[samples, 2]`."""
+    """Source and line of each sample, int64 `[samples, 2]`."""
+    files: Integers
+    """Which file of its source each sample is from, int64 `[samples]`."""
 
 
 class StoredRows(Sequence[Sample]):
@@ -162,6 +167,7 @@ class Writer:
         np.save(self.folder / INDEX, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
         np.save(self.folder / TRAINABLE, _joined([part.trainable for part in self._parts]))
         np.save(self.folder / ORIGIN, origins)
+        np.save(self.folder / FILE, _joined([part.files for part in self._parts]))
         return origins, lengths
 
 

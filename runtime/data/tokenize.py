@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from ..errors import ExitCode, UserError
-from .chat import render
+from .chat import LossOn, render
 from .conversation import Conversation
-from .encode import encode
+from .encode import Flags, Tokens, encode, shorten
 from .samples import IGNORED, Sample, Samples
 
-LossOn = Literal["assistant", "all"]
 TooLong = Literal["truncate", "drop", "error"]
 BATCH = 1000
 
@@ -25,44 +24,57 @@ def tokenize(
     loss_on: LossOn,
     max_length: int,
     too_long: TooLong,
+    reserved_answer: int = 1,
 ) -> Samples:
     """Return the samples of the conversations, in order.
 
     Each conversation is rendered whole and tokenized whole, so its tokens are those a server's prompt has.
-    A token carries loss when it begins inside a span that does.
+    A token carries loss when it begins inside a span that does. Truncation keeps `reserved_answer` tokens
+    that do, see `shorten`.
 
     Raises:
-        UserError: (DATA) a sample above `max_length` under `too_long = "error"`, or not one token of the
-            whole set carries loss.
+        UserError: (DATA) a sample above `max_length` under `too_long = "error"`, or one without a token that
+            carries loss.
     """
     rows: list[Sample] = []
     truncated = dropped = endless = 0
-    for start in range(0, len(conversations), BATCH):
-        part = conversations[start : start + BATCH]
-        for conversation, sample in zip(part, _encode(tokenizer, part, loss_on), strict=True):
-            length = len(sample.input_ids)
-            if length > max_length:
-                if too_long == "error":
-                    raise _too_long(conversation, length, max_length)
-                if too_long == "drop":
-                    dropped += 1
-                    continue
-                truncated += 1
-                sample = Sample(sample.input_ids[:max_length], sample.labels[:max_length])
-            elif loss_on == "assistant" and tokenizer.eos_token_id not in sample.labels:
-                endless += 1
-            rows.append(sample)
+    for conversation, ids, loss in _encoded(tokenizer, conversations, loss_on):
+        if not loss[1:].any():
+            raise answerless(conversation.place)
+        if len(ids) > max_length:
+            if too_long == "error":
+                raise _too_long(conversation, len(ids), max_length)
+            if too_long == "drop":
+                dropped += 1
+                continue
+            truncated += 1
+            ids, loss = shorten(
+                ids, loss, max_length, reserved_answer=reserved_answer, bos=tokenizer.bos_token_id
+            )
+        elif loss_on != "all" and tokenizer.eos_token_id not in ids[loss]:
+            endless += 1
+        rows.append(Sample(ids.tolist(), np.where(loss, ids.astype(np.int64), IGNORED).tolist()))
     samples = Samples(rows, len(conversations), truncated, dropped, _warnings(tokenizer, endless))
     _check(samples, max_length)
     return samples
 
 
-def _encode(tokenizer: Any, conversations: Sequence[Conversation], loss_on: LossOn) -> list[Sample]:
-    encoded = encode(tokenizer, render(tokenizer, conversations, loss_on=loss_on))
-    return [
-        Sample(ids.tolist(), np.where(loss, ids.astype(np.int64), IGNORED).tolist())
-        for ids, loss in encoded
-    ]
+def _encoded(
+    tokenizer: Any, conversations: Sequence[Conversation], loss_on: LossOn
+) -> Iterator[tuple[Conversation, Tokens, Flags]]:
+    for start in range(0, len(conversations), BATCH):
+        part = conversations[start : start + BATCH]
+        encoded = encode(tokenizer, render(tokenizer, part, loss_on=loss_on))
+        for conversation, (ids, loss) in zip(part, encoded, strict=True):
+            yield conversation, ids, loss
+
+
+def answerless(place: str) -> UserError:
+    """Return the error for a sample that nothing can be learned from."""
+    return UserError(
+        f"{place}: no token of the sample carries loss, the chat template hides the answer",
+        code=ExitCode.DATA,
+    )
 
 
 def _too_long(conversation: Conversation, length: int, max_length: int) -> UserError:
@@ -87,12 +99,5 @@ def _check(samples: Samples, max_length: int) -> None:
         raise UserError(
             f"all {samples.num_read:,} samples are longer than `data.max_length` = {max_length:,} and were dropped",
             help="raise `data.max_length`",
-            code=ExitCode.DATA,
-        )
-    if samples.num_trainable == 0:
-        raise UserError(
-            f"not one of {samples.num_tokens:,} tokens carries loss: the run would learn nothing",
-            help=f"the answers begin after `data.max_length` = {max_length:,} tokens, or the template hides them; "
-            "raise it, or check the data",
             code=ExitCode.DATA,
         )

@@ -10,18 +10,24 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
+from pathlib import Path
+from random import Random
 from typing import Any, Literal
 
 import numpy as np
 
 from ..errors import ExitCode, UserError
 from ..rank import PR_SET_PDEATHSIG, prctl
-from .chat import Span, render
+from .chat import LossOn, Span, render
 from .conversation import Conversation
-from .encode import Flags, Tokens, encode
+from .encode import Flags, Tokens, encode, shorten
+from .files import Raw, files_of
+from .formats import Source
 from .prepared import Part, SourceReport
-from .read import Raw, Source, parse_row, raw_rows
+from .read import parse_row, rows_of
+from .tokenize import answerless
 
 CHUNK = 256
 """Rows that a worker takes at a time."""
@@ -33,9 +39,17 @@ SMALL_BYTES = 2**20
 class Options:
     """What decides the tokens of a conversation."""
 
-    loss_on: Literal["assistant", "all"]
+    loss_on: LossOn
     max_length: int
     too_long: Literal["truncate", "drop", "error"]
+    reserved_answer: int = 1
+    """Tokens of the answer that truncation keeps at least."""
+
+
+Row = tuple[int, int, Raw]
+"""The number of its file, its line, and the row."""
+Place = tuple[int, int]
+"""The number of a file, and a line in it."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,25 @@ class Job:
     number: int
     source: Source
     evaluation: bool
+    seed: int = 0
+    """What decides which rows are drawn, where the source is to be sampled."""
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """The files of the source."""
+        return files_of(self.source.path)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows that count, in the order of the files; those that are drawn several times once."""
+        rows = rows_of(self.source, self.files)
+        if self.source.sample is None:
+            return rows
+        total = sum(1 for _ in rows_of(self.source, self.files))
+        if self.source.sample >= total:
+            return rows
+        drawn = Random(f"{self.seed} {self.number}").sample(range(total), self.source.sample)
+        chosen = set(drawn)
+        return (row for index, row in enumerate(rows) if index in chosen)
 
 
 @dataclass(frozen=True)
@@ -59,10 +92,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows of a job, as they stand in the file."""
+    """Some rows of a job, as they stand in the files."""
 
     job: int
-    rows: list[tuple[int, Raw]]
+    rows: list[Row]
 
 
 def work(
@@ -85,13 +118,13 @@ def num_workers(jobs: Sequence[Job], workers: int | None) -> int:
     """Return how many processes work: as asked for, else one a core where the data are worth it."""
     if workers is not None:
         return workers
-    size = sum(job.source.path.stat().st_size for job in jobs)
+    size = sum(file.stat().st_size for job in jobs for file in job.files)
     return max(1, min(len(os.sched_getaffinity(0)), size // SMALL_BYTES))
 
 
 def _chunks(jobs: Sequence[Job]) -> Iterator[Chunk]:
     for job in jobs:
-        rows = islice(raw_rows(job.source.path), job.source.limit)
+        rows = job.rows()
         while listed := list(islice(rows, CHUNK)):
             yield Chunk(job.number, listed)
 
@@ -156,72 +189,75 @@ class Encoder:
 
     def __call__(self, chunk: Chunk) -> Result:
         """Return the samples of a chunk, and what became of its rows."""
-        source = self.jobs[chunk.job].source
-        report = SourceReport(source.name, str(source.path), read=len(chunk.rows))
+        job = self.jobs[chunk.job]
+        report = SourceReport(job.source.name, str(job.source.path), read=len(chunk.rows))
         faults: list[UserError] = []
-        conversations: list[tuple[int, Conversation]] = []
-        for line, raw in chunk.rows:
+        conversations: list[tuple[Place, Conversation]] = []
+        for number, line, raw in chunk.rows:
             try:
-                conversations.append((line, parse_row(source, line, raw)))
+                parsed = parse_row(job.source, line, raw, job.files[number])
+                conversations.append(((number, line), parsed))
             except UserError as fault:
-                faults.append(fault)
-                report.note("bad", fault.message)
-        samples: list[tuple[int, Tokens, Flags]] = []
-        for (line, conversation), rendered in self._render(conversations, report, faults):
-            self._keep(line, conversation, rendered, samples, report, faults)
+                _note_bad(fault, report, faults)
+        samples: list[tuple[Place, Tokens, Flags]] = []
+        for (place, conversation), rendered in self._render(conversations, report, faults):
+            try:
+                kept = self._keep(conversation, rendered, report)
+            except UserError as fault:
+                _note_bad(fault, report, faults)
+                continue
+            if kept is not None:
+                samples.append((place, *kept))
         return Result(chunk.job, _part(chunk.job, samples), report, faults[0] if faults else None)
 
     def _render(
         self,
-        numbered: list[tuple[int, Conversation]],
+        placed: list[tuple[Place, Conversation]],
         report: SourceReport,
         faults: list[UserError],
-    ) -> Iterator[tuple[tuple[int, Conversation], tuple[Tokens, Flags]]]:
+    ) -> Iterator[tuple[tuple[Place, Conversation], tuple[Tokens, Flags]]]:
         try:
             texts = render(
-                self.tokenizer, [item for _, item in numbered], loss_on=self.options.loss_on
+                self.tokenizer, [item for _, item in placed], loss_on=self.options.loss_on
             )
         except UserError as fault:
-            if len(numbered) == 1:
-                faults.append(fault)
-                report.note("bad", fault.message)
+            if len(placed) == 1:
+                _note_bad(fault, report, faults)
                 return
             # The template refuses one of them: the others are not lost.
-            for item in numbered:
+            for item in placed:
                 yield from self._render([item], report, faults)
             return
-        yield from zip(numbered, encode(self.tokenizer, texts), strict=True)
+        yield from zip(placed, encode(self.tokenizer, texts), strict=True)
 
     def _keep(
-        self,
-        line: int,
-        conversation: Conversation,
-        encoded: tuple[Tokens, Flags],
-        samples: list[tuple[int, Tokens, Flags]],
-        report: SourceReport,
-        faults: list[UserError],
-    ) -> None:
+        self, conversation: Conversation, encoded: tuple[Tokens, Flags], report: SourceReport
+    ) -> tuple[Tokens, Flags] | None:
+        """Return the sample at its final length, or None when it is dropped; raises `UserError` for a bad one."""
         tokens, loss = encoded
         options = self.options
+        if not loss[1:].any():
+            raise answerless(conversation.place)
         if len(tokens) > options.max_length:
             if options.too_long == "error":
-                faults.append(_too_long(conversation, len(tokens), options.max_length))
-                report.note("bad", faults[-1].message)
-                return
+                raise _too_long(conversation, len(tokens), options.max_length)
             if options.too_long == "drop":
                 report.note("dropped", conversation.place)
-                return
+                return None
             report.note("truncated", conversation.place)
-            tokens, loss = tokens[: options.max_length], loss[: options.max_length]
-        elif options.loss_on == "assistant" and not (tokens[loss] == self._eos).any():
+            tokens, loss = shorten(
+                tokens,
+                loss,
+                options.max_length,
+                reserved_answer=options.reserved_answer,
+                bos=self.tokenizer.bos_token_id,
+            )
+        elif options.loss_on != "all" and not (tokens[loss] == self._eos).any():
             report.endless += 1
-        trainable = int(loss[1:].sum())
-        if trainable == 0:
-            report.note("without_loss", conversation.place)
         report.kept += 1
         report.tokens += len(tokens)
-        report.trainable += trainable
-        samples.append((line, tokens, loss))
+        report.trainable += int(loss[1:].sum())
+        return tokens, loss
 
     @property
     def _eos(self) -> int:
@@ -229,13 +265,19 @@ class Encoder:
         return -1 if eos is None else int(eos)
 
 
-def _part(job: int, samples: Sequence[tuple[int, Tokens, Flags]]) -> Part:
+def _note_bad(fault: UserError, report: SourceReport, faults: list[UserError]) -> None:
+    faults.append(fault)
+    report.note("bad", fault.message)
+
+
+def _part(job: int, samples: Sequence[tuple[Place, Tokens, Flags]]) -> Part:
     return Part(
         tokens=np.concatenate([np.zeros(0, np.uint32), *(tokens for _, tokens, _ in samples)]),
         loss=np.concatenate([np.zeros(0, np.bool_), *(loss for _, _, loss in samples)]),
         lengths=np.array([len(tokens) for _, tokens, _ in samples], np.int64),
         trainable=np.array([loss[1:].sum() for _, _, loss in samples], np.int64),
-        origins=np.array([(job, line) for line, _, _ in samples], np.int64).reshape(-1, 2),
+        origins=np.array([(job, line) for (_, line), _, _ in samples], np.int64).reshape(-1, 2),
+        files=np.array([number for (number, _), _, _ in samples], np.int64),
     )
 
 

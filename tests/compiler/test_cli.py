@@ -253,7 +253,7 @@ def test_the_starter_spec_is_sound(
     )  # fmt: skip
     assert (done.code, done.err) == (0, "")
     assert done.out == (
-        "wrote my run.toml\nnext: edit model and data, then `tunec check 'my run.toml'`\n"
+        "wrote tunec.schema.json\nwrote my run.toml\nnext: edit model and data, then `tunec check 'my run.toml'`\n"
     )
     assert tunec("check", "--strict", "my run.toml").code == 0
     assert tunec("plan", "my run.toml").code == 0

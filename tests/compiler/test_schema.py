@@ -156,14 +156,14 @@ def test_the_verb_prints_or_writes(tmp_path: Path, capsys: pytest.CaptureFixture
     assert json.loads(file.read_text()) == SCHEMA
 
 
-def test_a_starter_spec_can_bring_the_schema(tmp_path: Path) -> None:
-    """`tunec new --schema` writes the schema beside the spec, which names it where editors look."""
+def test_a_starter_spec_brings_the_schema(tmp_path: Path) -> None:
+    """`tunec new` writes the schema beside the spec, which names it where editors look."""
     spec = tmp_path / "run.toml"
-    assert run("new", str(spec), "--schema") == 0
+    assert run("new", str(spec)) == 0
     assert spec.read_text().splitlines()[:2] == ["#:schema ./tunec.schema.json", ""]
     assert json.loads((tmp_path / "tunec.schema.json").read_text()) == SCHEMA
     assert faults(spec.read_text()) == []
-    assert run("new", str(tmp_path / "other.toml")) == 0
+    assert run("new", str(tmp_path / "other.toml"), "--no-schema") == 0
     assert "#:schema" not in (tmp_path / "other.toml").read_text()
 
 
