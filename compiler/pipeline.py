@@ -48,6 +48,11 @@ class Analysis:
         """Tell whether there are no errors; warnings are allowed."""
         return all(item.level is not Level.ERROR for item in self.diagnostics)
 
+    @property
+    def has_warnings(self) -> bool:
+        """Tell whether something is at least doubtful; notes only tell."""
+        return any(item.level is Level.WARNING for item in self.diagnostics)
+
 
 def analyse(
     path: Path,

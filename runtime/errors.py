@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from .visible import visible
+
 
 class ExitCode(IntEnum):
     """Exit codes of launch scripts and runtime programs."""
@@ -35,8 +37,8 @@ class UserError(Exception):
         self.code = code
 
     def text(self) -> str:
-        """Return the lines to show."""
+        """Return the lines to show; names out of data and files that a terminal would obey are written out."""
         lines = [f"error: {self.message}"]
         if self.help:
             lines.append(f"  help: {self.help}")
-        return "\n".join(lines)
+        return "\n".join(visible(line) for line in "\n".join(lines).split("\n"))

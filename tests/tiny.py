@@ -182,6 +182,8 @@ def write_models(base: Path) -> None:
     write_adapter(base / "foreign-adapter", base_model_name_or_path="org/foreign-7b")
     marks = TEMPLATE.replace("<|im_start|>", "<|turn|>")
     (base / "marks.jinja").write_text(marks)
+    endless = "{% for m in messages %}{{ m['content'] + '\\n' }}{% endfor %}"
+    (base / "endless.jinja").write_text(endless)
 
 
 def write_spec(path: Path, text: str, *, base: str | None = None) -> Path:

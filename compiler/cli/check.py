@@ -60,7 +60,7 @@ def _check(options: argparse.Namespace) -> int:
     if options.format != "text" and not options.diff:
         reports = [(item.diagnostics, item.source) for item in analyses]
         print(_renderer(options.format)(reports), end="")
-    return int(any(not item.ok or (options.strict and bool(item.diagnostics)) for item in analyses))
+    return int(any(not item.ok or (options.strict and item.has_warnings) for item in analyses))
 
 
 def _look_at(path: Path, options: argparse.Namespace, seen: Seen) -> Analysis:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from .adapters import AdapterFacts, read_adapters
 from .data import DataFacts, read_data
 from .files import read_text
 from .folder import FolderFacts, read_folder
+from .hub_cache import cached_snapshot
 from .model import ModelFacts, read_model, read_tokenizer
 from .named import (
     FunctionFacts,
@@ -83,7 +85,6 @@ class Facts:
         return self.template_text if self.template_text is not None else self.tokenizer.template
 
 
-T = TypeVar("T")
 R = TypeVar("R")
 
 Seen = dict[tuple[Any, ...], Any]
@@ -99,9 +100,10 @@ def gather(
     """
     base = (spec_file.parent if spec_file else Path()).absolute()
     known: Seen = {} if seen is None else seen
-    model = _once(known, read_model, base, spec.model.path)
+    fetched = partial(_fetched, spec, base, environ)
+    model = _once(known, read_model, base, spec.model.path, fetched(spec.model.path))
     path = spec.tokenizer.path
-    tokenizer = model if path is None else _once(known, read_tokenizer, base, path)
+    tokenizer = model if path is None else _once(known, read_tokenizer, base, path, fetched(path))
     needed = needs(spec, model)
     return Facts(
         base=base,
@@ -131,12 +133,20 @@ def _read_sources(known: Seen, base: Path, sources: tuple[Source, ...]) -> tuple
     return tuple(_once(known, read_data, base, source) for source in sources)
 
 
-def _once(known: Seen, read: Callable[[Path, T], R], base: Path, what: T) -> R:
-    key = (read, base, what)
+def _once(known: Seen, read: Callable[..., R], *what: Any) -> R:
+    key = (read, *what)
     if key not in known:
-        known[key] = read(base, what)
+        known[key] = read(*what)
     found: R = known[key]
     return found
+
+
+def _fetched(spec: Spec, base: Path, environ: Mapping[str, str], path: str) -> Path | None:
+    """Return where a hub model was fetched to before; other hubs keep theirs elsewhere."""
+    if spec.model.hub != "huggingface" or "/" not in path or path.startswith((".", "/")):
+        return None
+    kept = None if spec.model.cache_dir is None else base / spec.model.cache_dir
+    return cached_snapshot(path, spec.model.revision, kept, environ)
 
 
 def _template_text(base: Path, spec: Spec) -> str | None:

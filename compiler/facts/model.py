@@ -139,14 +139,31 @@ class ModelFacts:
         return None if self.tensors is None else sum(t.count for t in self.tensors.values())
 
 
-def read_model(base: Path, path: str) -> ModelFacts:
-    """Return the facts of the model at `path`, relative to `base`; a name that is no folder may be a hub id."""
-    return _read(base, path, _read_folder)
+def read_model(base: Path, path: str, snapshot: Path | None = None) -> ModelFacts:
+    """Return the facts of the model at `path`, relative to `base`; a name that is no folder may be a hub id.
+
+    Those of a hub id are unknown, unless `snapshot` names the folder it was fetched to before.
+    """
+    return _with_snapshot(_read(base, path, _read_folder), snapshot, _read_folder)
 
 
-def read_tokenizer(base: Path, path: str) -> ModelFacts:
+def read_tokenizer(base: Path, path: str, snapshot: Path | None = None) -> ModelFacts:
     """Return the facts of a tokenizer, which needs neither `config.json` nor weights."""
-    return _read(base, path, _read_tokenizer_folder)
+    return _with_snapshot(
+        _read(base, path, _read_tokenizer_folder), snapshot, _read_tokenizer_folder
+    )
+
+
+def _with_snapshot(
+    found: ModelFacts, snapshot: Path | None, read_folder: Callable[[Path], ModelFacts]
+) -> ModelFacts:
+    if found.state != "hub" or snapshot is None:
+        return found
+    fetched = read_folder(snapshot)
+    if fetched.state != "folder" or fetched.weights_fault is not None:
+        # Fetched in part only: the run fetches the rest, and nothing is wrong with the spec.
+        return found
+    return evolve(fetched, state="hub", beside=found.beside)
 
 
 def _read(base: Path, path: str, read_folder: Callable[[Path], ModelFacts]) -> ModelFacts:

@@ -189,10 +189,38 @@ def check_random(spec: Spec) -> Iterator[Diagnostic]:
         )
 
 
+def check_unknown(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """The model is a hub id that was not fetched to this machine yet.
+
+    Nothing is wrong; but its modules, positions, vocabulary and size are unknown here, so that what depends on
+    them is checked when the run starts. What the hub's client keeps in its cache is looked into.
+
+    Fails:
+    ```toml
+    [model]
+    path = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    ```
+    Passes:
+    ```toml
+    [model]
+    path = "model"
+    ```
+    """
+    if facts.model.state == "hub" and not facts.model.known:
+        yield Diagnostic(
+            "M657",
+            Level.NOTE,
+            f"`{spec.model.path}` is not on this machine: its modules, positions and size are not checked",
+            ("model", "path"),
+            helps=("fetch it once, or name a folder: `tunec fetch ORG/NAME FOLDER`",),
+        )
+
+
 RULES = (
     Rule("M608", "hub setting without effect", factual=check_hub_settings),
     Rule("M609", "needs code of its own", factual=check_code),
     Rule("M610", "unloadable architecture", factual=check_architecture),
     Rule("M611", "consent without need", factual=check_pickle),
     Rule("M612", "random weights frozen", pure=check_random),
+    Rule("M657", "model not here", factual=check_unknown),
 )

@@ -159,6 +159,55 @@ def check_end(spec: Spec) -> Iterator[Diagnostic]:
         )
 
 
+def check_end_learned(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """The answers never end with the end-of-text token.
+
+    A model that never sees it where loss is computed does not learn to stop: it answers, and goes on talking.
+
+    Fails:
+    ```toml
+    [template]
+    type = "file"
+    path = "endless.jinja"
+    ```
+    Passes:
+    ```toml
+    [template]
+    type = "file"
+    path = "model/chat_template.jinja"
+    ```
+    """
+    text, end = facts.chat_template, facts.tokenizer.eos_token
+    if isinstance(spec.template, NamedTemplate):
+        if text is None or _answers_end(spec.template):
+            return
+    elif text is None or end is None or end in text or "eos_token" in text:
+        return
+    word = f" `{end}`" if end else ""
+    yield warning(
+        "M634",
+        f"the template never writes the end-of-text token{word} after an answer",
+        ("template", "type")
+        if isinstance(spec.template, TokenizerTemplate)
+        else _template_path(spec),
+        notes=("the model does not learn where an answer ends",),
+        helps=("end the assistant's turns with `{{ eos_token }}` in the template",),
+    )
+
+
+def _answers_end(template: NamedTemplate) -> bool:
+    from ..chat import describe
+
+    try:
+        return describe(template).answer_ends
+    except (KeyError, ValueError):
+        return True
+
+
+def _template_path(spec: Spec) -> SpecPath:
+    return ("template", "name" if isinstance(spec.template, NamedTemplate) else "path")
+
+
 def _template_label(spec: Spec) -> Label:
     template = spec.template
     place: SpecPath = ("template", "type")
@@ -174,4 +223,5 @@ RULES = (
     Rule("M631", "no thoughts in the template", factual=check_thinking),
     Rule("M632", "mark is no token", factual=check_marks),
     Rule("M633", "no end to replace", pure=check_end),
+    Rule("M634", "end not learned", factual=check_end_learned),
 )

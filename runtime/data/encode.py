@@ -45,7 +45,12 @@ def flags_of(encoding: Any, spans: Sequence[Span]) -> Flags:
 
 
 def shorten(
-    tokens: Tokens, loss: Flags, max_length: int, *, reserved_answer: int = 1, bos: int | None = None
+    tokens: Tokens,
+    loss: Flags,
+    max_length: int,
+    *,
+    reserved_answer: int = 1,
+    bos: int | None = None,
 ) -> tuple[Tokens, Flags]:
     """Cut a sample to `max_length` tokens without losing the answer.
 

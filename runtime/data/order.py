@@ -44,7 +44,9 @@ def _counts(shares: npt.NDArray[np.float64], lengths: Integers, mix: Mix) -> Int
     """Return how many rows of each source are drawn: draw `k` of a source has its turn at `(k + 1) / share`."""
     if mix == "interleave-once":
         return lengths
-    ends = lengths / shares
+    if not lengths.any():
+        return lengths
+    ends = lengths[lengths > 0] / shares[lengths > 0]
     last = ends.min() if mix == "interleave-under" else ends.max()
     # What the division of exact shares loses must not lose a row.
     counts: Integers = np.floor(last * shares + 1e-9).astype(np.int64)

@@ -6,13 +6,11 @@ tokenizer, the template, and every option that changes a token. So it is never s
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +18,9 @@ import numpy as np
 
 from .. import storage
 from ..errors import ExitCode, UserError
+from .digest import ENGINE, digests_of, key_of
+from .formats import Source
+from .order import Mix, mixed, repeated
 from .prepared import (
     EVAL,
     POINTER,
@@ -30,13 +31,9 @@ from .prepared import (
     read_report,
     write_report,
 )
-from .read import Source
 from .samples import held_out
 from .tokenizer import Tokenizer
 from .work import Job, Options, Result, work
-
-ENGINE = 1
-"""Raised whenever the same input gives other tokens: prepared data of older versions are then made again."""
 
 
 def prepare(
@@ -46,6 +43,7 @@ def prepare(
     tokenizer: Tokenizer,
     options: Options,
     eval_rows: int | float = 0,
+    mix: Mix = "concat",
     seed: int,
     bad_rows: Literal["error", "skip"] = "error",
     max_bad_share: float = 0.01,
@@ -62,18 +60,19 @@ def prepare(
 
     Raises:
         UserError: (DATA) a bad row under `bad_rows = "error"`, more bad rows than `max_bad_share`, a file that is
-            missing or changes while it is read, nothing left, or not one token that carries loss.
+            missing or changes while it is read, or nothing left.
     """
     jobs = [
-        Job(number, source, number >= len(sources))
+        Job(number, source, number >= len(sources), seed)
         for number, source in enumerate((*sources, *evaluation))
     ]
-    digests = [_file_digest(job.source.path) for job in jobs]
-    key = _key(jobs, digests, tokenizer, options, eval_rows, seed, (bad_rows, max_bad_share))
+    digests = [digests_of(job) for job in jobs]
+    order = (eval_rows, seed, bad_rows, max_bad_share, mix)
+    key = key_of(jobs, digests, tokenizer, options, order)
     folder = (cache_dir or default_cache()) / key
     if rebuild or not is_complete(folder):
         made = Preparation(jobs, options, bad_rows, max_bad_share, workers)
-        made.run(tokenizer, folder, eval_rows=eval_rows, seed=seed, digests=digests)
+        made.run(tokenizer, folder, eval_rows=eval_rows, seed=seed, mix=mix, digests=digests)
     for line in _told(folder) if tell else ():
         print(line, flush=True)
     storage.write_json(output / POINTER, {"folder": str(folder.absolute()), "key": key})
@@ -110,45 +109,6 @@ def is_complete(folder: Path) -> bool:
     return True
 
 
-def _file_digest(path: Path) -> str:
-    try:
-        return storage.sha256_file(path)
-    except OSError as fault:
-        text = "no such data file" if isinstance(fault, FileNotFoundError) else fault.strerror
-        raise UserError(f"{os.path.normpath(path)}: {text}", code=ExitCode.DATA) from None
-
-
-def _key(
-    jobs: Sequence[Job],
-    digests: Sequence[str],
-    tokenizer: Tokenizer,
-    options: Options,
-    eval_rows: int | float,
-    seed: int,
-    policy: tuple[str, float],
-) -> str:
-    """Digest everything that decides the result. Where files lie does not count; what is in them does."""
-    described = [
-        [type(job.source).__name__, job.evaluation, _settings(job.source), digest]
-        for job, digest in zip(jobs, digests, strict=True)
-    ]
-    basis = [
-        ENGINE,
-        described,
-        tokenizer.digest(),
-        _settings(options),
-        repr(eval_rows),
-        seed,
-        policy,
-    ]
-    return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _settings(value: Any) -> dict[str, Any]:
-    named = ((field.name, getattr(value, field.name)) for field in fields(value))
-    return {name: setting for name, setting in named if name != "path"}
-
-
 class Preparation:
     """One preparation: parts come back from the workers in the order of the rows."""
 
@@ -167,7 +127,10 @@ class Preparation:
         self.max_bad_share = max_bad_share
         self.workers = workers
         self.reports = [
-            SourceReport(job.source.name, str(job.source.path), job.evaluation) for job in jobs
+            SourceReport(
+                job.source.name, str(job.source.path), job.evaluation, list(map(str, job.files))
+            )
+            for job in jobs
         ]
 
     def run(
@@ -177,7 +140,8 @@ class Preparation:
         *,
         eval_rows: int | float,
         seed: int,
-        digests: Sequence[str],
+        mix: Mix,
+        digests: Sequence[Sequence[str]],
     ) -> None:
         """Make the folder; nothing half-done is left behind, whatever happens."""
         staging = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
@@ -187,7 +151,7 @@ class Preparation:
             with storage.disk_errors("the prepared data", folder.parent):
                 origins = self._write(tokenizer.load(), staging)
                 self._check_unchanged(digests)
-                self._split(staging, origins, eval_rows, seed)
+                self._split(staging, origins, eval_rows, seed, mix)
             if not is_complete(folder):
                 storage.commit_directory(staging, folder, {"engine": ENGINE})
         finally:
@@ -220,17 +184,20 @@ class Preparation:
                     code=ExitCode.DATA,
                 )
 
-    def _check_unchanged(self, digests: Sequence[str]) -> None:
+    def _check_unchanged(self, digests: Sequence[Sequence[str]]) -> None:
         """A file that changes while it is read would give data that no version of it holds."""
         for job, digest in zip(self.jobs, digests, strict=True):
-            if _file_digest(job.source.path) != digest:
+            # The job is made anew, for files can have come or gone.
+            if digests_of(replace(job)) != digest:
                 raise UserError(
                     f"{job.source.path}: the file changed while it was read",
                     help="start again when nobody writes to it",
                     code=ExitCode.DATA,
                 )
 
-    def _split(self, staging: Path, origins: Integers, eval_rows: int | float, seed: int) -> None:
+    def _split(
+        self, staging: Path, origins: Integers, eval_rows: int | float, seed: int, mix: Mix
+    ) -> None:
         given = np.array([job.evaluation for job in self.jobs])[origins[:, 0]]
         train = np.flatnonzero(~given)
         evaluation = np.flatnonzero(given)
@@ -238,9 +205,26 @@ class Preparation:
             chosen = held_out(len(train), eval_rows, seed)
             evaluation = train[chosen]
             train = np.delete(train, chosen)
-        np.save(staging / TRAIN, train)
+        if given.any():
+            evaluation = self._ordered(evaluation, origins, True, "concat")
+        # Rows are held out before any is repeated: none is trained and evaluated on.
+        np.save(staging / TRAIN, self._ordered(train, origins, False, mix))
         np.save(staging / EVAL, evaluation)
         self._report(staging, held_out=0 if given.any() else len(evaluation))
+
+    def _ordered(
+        self, samples: Integers, origins: Integers, evaluation: bool, mix: Mix
+    ) -> Integers:
+        """Repeat the samples of sources that are to have more, and put the sources in the order of the mix."""
+        jobs = [job for job in self.jobs if job.evaluation == evaluation]
+        parts = []
+        for job in jobs:
+            part = samples[origins[samples, 0] == job.number]
+            wanted = job.source.sample or 0
+            # Rows that are bad, dropped or held out are not made up for.
+            total = wanted - (self.reports[job.number].read - len(part))
+            parts.append(repeated(part, total, f"{job.seed} {job.number} again"))
+        return mixed(parts, [job.source.weight for job in jobs], mix)
 
     def _report(self, staging: Path, *, held_out: int) -> None:
         training = [report for report in self.reports if not report.evaluation]
@@ -279,19 +263,11 @@ def _warnings(reports: Sequence[SourceReport]) -> list[str]:
 
 
 def check_trainable(reports: Sequence[SourceReport], max_length: int) -> None:
-    """Raise `UserError` (DATA) unless something is left, and some of it carries loss."""
+    """Raise `UserError` (DATA) unless something is left; each sample that is carries loss."""
     read, kept = sum(r.read for r in reports), sum(r.kept for r in reports)
-    tokens, trainable = sum(r.tokens for r in reports), sum(r.trainable for r in reports)
     if kept == 0:
         raise UserError(
             f"all {read:,} samples are longer than `data.max_length` = {max_length:,} and were dropped",
             help="raise `data.max_length`",
-            code=ExitCode.DATA,
-        )
-    if trainable == 0:
-        raise UserError(
-            f"not one of {tokens:,} tokens carries loss: the run would learn nothing",
-            help=f"the answers begin after `data.max_length` = {max_length:,} tokens, or the template hides them; "
-            "raise it, or check the data",
             code=ExitCode.DATA,
         )

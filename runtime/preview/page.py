@@ -73,7 +73,7 @@ def _table(view: View) -> Iterator[str]:
     for source in view.sources:
         report = source.report
         share = 100 * report.trainable / max(report.tokens, 1)
-        gates = [getattr(report, gate) for gate in GATES]
+        gates = [source.count(gate) for gate in GATES]
         cells = [
             *(f"{count:,}" for count in (report.read, report.kept, *gates, report.tokens)),
             f"{share:.0f} %",
@@ -106,7 +106,7 @@ def _problems(source: SourceView) -> Iterator[str]:
     """Yield the rows behind each gate; a dropped or bad row has no sample to be shown in."""
     for gate, text in GATES.items():
         listed = source.report.problems.get(gate, [])
-        count = int(getattr(source.report, gate))
+        count = source.count(gate)
         if not count:
             continue
         first = f", the first {len(listed)}" if len(listed) < count else ""

@@ -74,13 +74,13 @@ def _chosen(view: View, tokenizer: Tokenizer, options: Options) -> Sequence[Show
 def _no_sample(sources: Sequence[SourceView], row: int) -> UserError:
     """Say what became of a row that gave no sample, where that is known."""
     for source in sources:
-        for gate, text in GATES.items():
-            for problem in source.report.problems.get(gate, []):
-                if problem == f"{source.path}:{row}":
-                    told = f"{near(problem)}: this row was {text}"
-                    return UserError(visible(told), code=ExitCode.DATA)
-                if problem.startswith(f"{source.path}:{row}: "):
-                    return UserError(visible(near(problem)), code=ExitCode.DATA)
+        found = source.problem_at(row)
+        if found is not None:
+            gate, problem = found
+            text = (
+                near(problem) if gate == "bad" else f"{near(problem)}: this row was {GATES[gate]}"
+            )
+            return UserError(visible(text), code=ExitCode.DATA)
     files = ", ".join(visible(near(source.path)) for source in sources)
     return UserError(
         f"no sample comes from row {row} of {files}",

@@ -56,7 +56,7 @@ class Terminal:
         """Yield the rows behind each gate of a source."""
         for gate, text in GATES.items():
             listed = source.report.problems.get(gate, [])
-            count = int(getattr(source.report, gate))
+            count = source.count(gate)
             if count:
                 more = f", the first {len(listed)}" if len(listed) < count else ""
                 yield ""
@@ -119,7 +119,7 @@ def _look(piece: Piece | Gap) -> tuple[bool, ...]:
 
 def _rows(source: SourceView) -> str:
     report = source.report
-    gates = [f"{getattr(report, gate):,} {text}" for gate, text in GATES.items()]
+    gates = [f"{source.count(gate):,} {text}" for gate, text in GATES.items()]
     return ", ".join([f"{report.read:,} read", f"{report.kept:,} kept", *gates])
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..data.prepared import (
     EVAL,
+    FILE,
     ORIGIN,
     Integers,
     SourceReport,
@@ -41,8 +42,26 @@ class SourceView:
 
     @property
     def path(self) -> str:
-        """Where the rows are, in the way that the places of the report begin."""
+        """Where the rows are: a file, folder or pattern."""
         return os.path.normpath(self.report.path)
+
+    def count(self, gate: str) -> int:
+        """Return how many rows came to a gate."""
+        return int(getattr(self.report, gate))
+
+    def file(self, number: int) -> str:
+        """Return a file of the source, in the way that the places of the report begin."""
+        listed = self.report.files
+        return os.path.normpath(listed[number]) if number < len(listed) else self.path
+
+    def problem_at(self, row: int) -> tuple[str, str] | None:
+        """Return (gate, place and what is wrong) of a row that is listed behind a gate."""
+        starts = [f"{self.file(number)}:{row}" for number in range(max(len(self.report.files), 1))]
+        for gate in GATES:
+            for problem in self.report.problems.get(gate, []):
+                if any(problem == start or problem.startswith(f"{start}: ") for start in starts):
+                    return gate, problem
+        return None
 
     @property
     def label(self) -> str:
@@ -55,17 +74,13 @@ class Shown:
     """One sample."""
 
     source: SourceView
-    row: int
+    place: str
+    """File and row, as the report names them."""
     evaluation: bool
     length: int
     num_loss: int
     gates: tuple[str, ...]
     pieces: Sequence[Piece | Gap]
-
-    @property
-    def place(self) -> str:
-        """File and row, as the report names them."""
-        return f"{self.source.path}:{self.row}"
 
 
 class View:
@@ -77,6 +92,7 @@ class View:
         self.max_length = max_length
         self.rows = StoredRows(folder, every)
         self.origins: Integers = np.load(folder / ORIGIN, mmap_mode="r")
+        self.files: Integers = np.load(folder / FILE, mmap_mode="r")
         self.evaluation = frozenset(np.load(folder / EVAL).tolist())
         listed = read_report(folder)["sources"]
         reports = [SourceReport(**report) for report in listed]
@@ -123,19 +139,20 @@ class View:
         number, row = (int(value) for value in self.origins[index])
         source = next(source for source in self.sources if source.number == number)
         sample = self.rows[index]
+        place = f"{source.file(int(self.files[index]))}:{row}"
         return Shown(
             source,
-            row,
+            place,
             source.report.evaluation or index in self.evaluation,
             len(sample.input_ids),
             sample.num_trainable,
-            tuple(self._gates(source, row, len(sample.input_ids), sample.num_trainable)),
+            tuple(self._gates(source, place, len(sample.input_ids), sample.num_trainable)),
             pieces_of(sample, tokenizer, full=full),
         )
 
-    def _gates(self, source: SourceView, row: int, length: int, num_loss: int) -> Iterator[str]:
+    def _gates(self, source: SourceView, place: str, length: int, num_loss: int) -> Iterator[str]:
         listed = source.report.problems.get("truncated", [])
-        if f"{source.path}:{row}" in listed:
+        if place in listed:
             yield "truncated"
         elif source.report.truncated > len(listed) and length == self.max_length:
             # Only the first places are listed; a sample of just this length is as good as a cut one.

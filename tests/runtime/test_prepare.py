@@ -187,10 +187,24 @@ def test_rows_behind_each_gate_are_listed(work: Path) -> None:
     assert report["problems"]["dropped"][0].startswith(str(work / "chat.jsonl") + ":")
 
 
-def test_nothing_to_learn_is_an_error(work: Path) -> None:
-    """A length that no answer reaches leaves no token with loss: always an error."""
-    with pytest.raises(UserError, match="carries loss: the run would learn nothing"):
-        run(work, options=Options(loss_on="assistant", max_length=3, too_long="truncate"))
+def test_a_sample_without_answer_is_a_bad_row(work: Path) -> None:
+    """A template that hides an answer leaves nothing to learn: the row is bad, an error or skipped and listed."""
+    marked = (
+        "{% for m in messages %}{% if m['role'] == 'assistant' and not m['content'].startswith('0!') %}"
+        "{% generation %}{{ m['content'] }}{% endgeneration %}{% else %}{{ m['content'] }}{% endif %}{% endfor %}"
+    )
+    (work / "hides.jinja").write_text(marked)
+    hiding = {
+        "sources": sources(work)[1:],
+        "tokenizer": Tokenizer(path=work / "model", chat_template=work / "hides.jinja"),
+    }
+    with pytest.raises(UserError) as caught:
+        run(work, **hiding)
+    assert caught.value.message == (
+        f"{work / 'facts.json'}:1: no token of the sample carries loss, the chat template hides the answer"
+    )
+    (report,) = read_report(run(work, **hiding, bad_rows="skip", max_bad_share=0.5))["sources"]
+    assert (report["read"], report["kept"], report["bad"]) == (40, 39, 1)
 
 
 def test_a_killed_worker_is_said(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import tiny
 from tunec.runtime import data
 from tunec.runtime.data import Conversation, Message, Samples
-from tunec.runtime.data.samples import IGNORED
+from tunec.runtime.data.samples import IGNORED, Sample
 from tunec.runtime.errors import ExitCode, UserError
 
 END = "<|im_end|>"
@@ -59,7 +60,7 @@ def whole(tokenizer: Any, conversation: Conversation) -> list[int]:
     return ids
 
 
-def learned(tokenizer: Any, samples: Samples) -> str:
+def learned(tokenizer: Any, samples: Iterable[Sample]) -> str:
     """Return the text of the tokens that carry loss."""
     ids = [label for row in samples for label in row.labels if label != IGNORED]
     text: str = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
@@ -190,21 +191,51 @@ def test_all_dropped(tokenizer: Any) -> None:
         tokens(tokenizer, talk("q", "a"), talk("q", "b"), max_length=5, too_long="drop")
 
 
-def test_everything_masked(tokenizer: Any) -> None:
-    """A set that teaches nothing, because the answers lie beyond the limit, is an error."""
-    with pytest.raises(UserError, match=r"not one of 40 tokens carries loss") as caught:
-        tokens(tokenizer, talk("q" * 50, "a"), max_length=40, too_long="truncate")
-    assert caught.value.code == ExitCode.DATA
-    assert "`data.max_length` = 40" in caught.value.help
-
-
-def test_rows_without_loss_are_counted(tokenizer: Any) -> None:
-    """One row that teaches nothing is no error, but the summary counts it."""
-    samples = tokens(
-        tokenizer, talk("q" * 50, "a"), talk("q", "a"), max_length=40, too_long="truncate"
+def test_everything_masked(own: Any) -> None:
+    """A sample of which nothing is learned, because the template hides the answer, is an error with its row."""
+    own.chat_template = MARKED.replace(
+        "m['content'] + '<|im_end|>' }}{% endgeneration", "'' }}{% endgeneration"
     )
-    assert samples.num_without_loss == 1
-    assert "2 rows read, 2 kept, 1 truncated, 0 dropped, 1 without loss" in samples.summary()
+    with pytest.raises(UserError) as caught:
+        tokens(own, talk("q", "a", place="chat.jsonl:4"))
+    assert caught.value.code == ExitCode.DATA
+    assert caught.value.message == (
+        "chat.jsonl:4: no token of the sample carries loss, the chat template hides the answer"
+    )
+
+
+@pytest.mark.parametrize("reserved", [1, 2, 4])
+def test_truncation_keeps_some_of_the_answer(tokenizer: Any, reserved: int) -> None:
+    """Where the end cannot be cut without the answer, the beginning is: the answer keeps its mark before it."""
+    long, length = talk("q" * 50, "abcdefgh"), 40
+    (sample,) = tokens(
+        tokenizer, long, max_length=length, too_long="truncate", reserved_answer=reserved
+    )
+    assert len(sample.input_ids) == length
+    assert learned(tokenizer, [sample]) == "abcdefgh"[:reserved]
+    text = tokenizer.decode(sample.input_ids)
+    # The tokenizer's beginning-of-sequence token is there still, and then comes the end of the question.
+    assert text.startswith("<|im_start|>qqq")
+    assert text.endswith("qqq<|im_end|>\n<|im_start|>assistant\n" + "abcdefgh"[:reserved])
+
+
+def test_truncation_cuts_the_end_where_it_can(tokenizer: Any) -> None:
+    """With the reserved tokens inside the limit the beginning stays, however many turns are lost."""
+    conversation = talk("q", "abcdefgh", "r" * 99, "z")
+    tokens_of = whole(tokenizer, conversation)
+    (sample,) = tokens(
+        tokenizer, conversation, max_length=30, too_long="truncate", reserved_answer=8
+    )
+    assert sample.input_ids == tokens_of[:30]
+
+
+def test_an_answer_shorter_than_the_reserve_is_kept_whole(tokenizer: Any) -> None:
+    """What is reserved cannot be more than there is, nor more than fits beside one token of the prompt."""
+    long = talk("q" * 50, "ab")
+    (sample,) = tokens(tokenizer, long, max_length=40, too_long="truncate", reserved_answer=9)
+    assert learned(tokenizer, [sample]) == "ab" + END
+    (sample,) = tokens(tokenizer, long, max_length=2, too_long="truncate", reserved_answer=9)
+    assert (learned(tokenizer, [sample]), len(sample.input_ids)) == ("a", 2)
 
 
 def test_summary(tokenizer: Any) -> None:

@@ -1,0 +1,50 @@
+"""Look at the data of run: statistics, and samples as the loss sees them.
+
+Compiled by tunec 0.1.0 from spec.toml. Generated, do not edit: change the spec and compile again.
+Start it with `tunec preview`, or with `python preview.py --help`.
+"""
+
+from pathlib import Path
+
+from tunec.runtime import data, preview, session
+
+RUN_DIR = Path(__file__).resolve().parent
+
+
+def main() -> None:
+    """Prepare what is not prepared yet, as prepare.py does, and show it."""
+    options = preview.options()
+    with session.program(light=True):
+        folder = data.prepare(
+            [
+                data.Messages(
+                    path=RUN_DIR / "../data/chat.jsonl",
+                    name="chat",
+                ),
+            ],
+            tokenizer=data.Tokenizer(
+                path=RUN_DIR / "../model",
+            ),
+            options=data.Options(
+                loss_on="assistant",
+                max_length=96,
+                too_long="truncate",
+            ),
+            seed=42,
+            eval_rows=4,
+            output=RUN_DIR,
+            tell=False,
+        )
+        preview.show(
+            folder,
+            tokenizer=data.Tokenizer(
+                path=RUN_DIR / "../model",
+            ),
+            name="run",
+            max_length=96,
+            options=options,
+        )
+
+
+if __name__ == "__main__":
+    main()
