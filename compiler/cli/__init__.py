@@ -43,6 +43,8 @@ VERBS = {
     "chat": "programs",
     "export": "programs",
     "fetch": "fetch",
+    "data": "data",
+    "cache": "cache",
     "explain": "explain",
     "schema": "schema",
     "completion": "completion",

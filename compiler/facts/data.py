@@ -24,7 +24,7 @@ DataState = Literal[
 ]
 """`glob`: a pattern that fits some files; `elsewhere`: on a hub, behind a URL, or in a catalog that cannot be read."""
 KINDS = (".json", ".jsonl")
-OTHER_KINDS = (".csv", ".parquet", ".arrow", ".txt", ".gz", ".zst", ".bz2", ".xz")
+OTHER_KINDS = (".csv", ".parquet", ".arrow", ".feather", ".txt", ".gz", ".zst", ".bz2", ".xz")
 """Files that are data, but are not looked into here; of `.csv` the header is."""
 MOST_FILES = 10_000
 WHOLE_BYTES = 8 * 2**20

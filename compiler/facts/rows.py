@@ -53,7 +53,7 @@ def scan(text: str, source: FileSource, check: Check) -> tuple[int, BadRow | Non
     """Count the rows up to the source's limit, and stop at the first bad one."""
     count, line = 0, 1
     try:
-        rows = _array_rows(text) if is_array(text) else _line_rows(text)
+        rows = numbered_rows(text)
         # A limit below 0 is reported as that.
         limit = None if source.limit is None else max(source.limit, 0)
         for line, row in islice(rows, limit):
@@ -69,11 +69,16 @@ def first_rows(text: str, count: int) -> list[Any]:
     """Return the first rows; where one is no JSON, those above it."""
     rows: list[Any] = []
     try:
-        for _, row in islice(_array_rows(text) if is_array(text) else _line_rows(text), count):
+        for _, row in islice(numbered_rows(text), count):
             rows.append(row)
     except RowError:
         pass
     return rows
+
+
+def numbered_rows(text: str) -> Iterator[tuple[int, Any]]:
+    """Yield the rows with their lines; raises `RowError` at the first that is no JSON."""
+    return _array_rows(text) if is_array(text) else _line_rows(text)
 
 
 def is_array(text: str) -> bool:

@@ -1,7 +1,7 @@
 """Looking into a data file: what its columns hold, and which source a spec would need to read it."""
 
-from .proposals import Proposal, propose
+from .proposals import Findings, propose
 from .reading import NotLookedInto, Rows, read_rows
 from .text import as_json, as_toml
 
-__all__ = ["NotLookedInto", "Proposal", "Rows", "as_json", "as_toml", "propose", "read_rows"]
+__all__ = ["Findings", "NotLookedInto", "Rows", "as_json", "as_toml", "propose", "read_rows"]

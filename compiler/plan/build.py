@@ -17,6 +17,7 @@ from ..rules.world import num_processes
 from ..spec import Lora, Spec
 from ..structure import written_values
 from .deepspeed import deepspeed_config
+from .honoured import written_sources
 from .model import Batch, Derived, Duration, LoraPlan, Plan
 
 BYTES_PER_TOKEN = 4
@@ -82,7 +83,7 @@ def _batch(spec: Spec, derived: list[Derived]) -> Batch:
 
 def _duration(spec: Spec, facts: Facts, batch: Batch, derived: list[Derived]) -> Duration:
     training, data = spec.training, spec.data
-    read = total_rows(facts) if data.too_long != "drop" else None
+    read = _rows_read(spec, facts)
     num_eval = _num_eval(spec, facts, read)
     rows = None if read is None or num_eval is None else read - _held_out(spec, num_eval)
     epochs = training.epochs if training.epochs is not None else 1.0
@@ -102,6 +103,13 @@ def _duration(spec: Spec, facts: Facts, batch: Batch, derived: list[Derived]) ->
         warmup_ratio=training.warmup_ratio or 0.0,
         num_tokens=_tokens(facts),
     )
+
+
+def _rows_read(spec: Spec, facts: Facts) -> int | None:
+    """Return the training rows, held out ones included, where the files tell: not if rows are dropped or drawn."""
+    drawn = any(source.sample is not None for source in written_sources(spec, facts)[0])
+    known = spec.data.too_long != "drop" and spec.data.mix == "concat" and not drawn
+    return total_rows(facts) if known else None
 
 
 def _warmup(spec: Spec, steps: int | None, derived: list[Derived]) -> int | None:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import os
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
-from ..spec import AlpacaSource, MessagesSource, Source
+import attrs
+
+from ..facts import DataFacts, Facts
+from ..spec import (
+    AlpacaSource,
+    CatalogSource,
+    MessagesSource,
+    ShareGptSource,
+    Source,
+    Spec,
+)
 
 T = TypeVar("T")
 
-WrittenSource = AlpacaSource | MessagesSource
+WrittenSource = AlpacaSource | MessagesSource | ShareGptSource
 """The sources that the runtime reads."""
 
 
@@ -23,12 +35,29 @@ def only(value: object, kind: type[T]) -> T:
     return value
 
 
-def written(source: Source) -> WrittenSource:
-    """Return a source of a kind that the runtime reads.
+def written_sources(spec: Spec, facts: Facts) -> tuple[list[WrittenSource], list[WrittenSource]]:
+    """Return the sources for training and for evaluation; an entry of a catalog as the source it declares.
 
     Raises:
-        TypeError: It is of another kind: the spec was planned although it has errors.
+        TypeError: One is of a kind that the runtime does not read: the spec was planned although it has errors.
     """
-    if not isinstance(source, WrittenSource):
-        raise TypeError(f"{type(source).__name__} is not available")
-    return source
+    return (
+        _all_written(spec.data.sources, facts.data),
+        _all_written(spec.data.eval_sources, facts.eval_data),
+    )
+
+
+def _all_written(sources: Sequence[Source], facts: Sequence[DataFacts]) -> list[WrittenSource]:
+    return [_written(source, fact) for source, fact in zip(sources, facts, strict=True)]
+
+
+def _written(source: Source, fact: DataFacts) -> WrittenSource:
+    found: Any = source
+    if isinstance(source, CatalogSource) and fact.entry is not None and fact.entry.source:
+        declared: Any = fact.entry.source
+        # Paths in a catalog start from its own folder.
+        path = os.path.join(os.path.dirname(source.catalog), declared.path)
+        found = attrs.evolve(declared, path=path, name=declared.name or source.entry)
+    if not isinstance(found, WrittenSource):
+        raise TypeError(f"{type(found).__name__} is not available")
+    return found

@@ -4,70 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import cast
 
-from attrs import frozen
-
 from ..plan import Plan
-from ..plan.honoured import WrittenSource, only, written
-from ..spec import AdamW, AlpacaSource, Data, FileTemplate, NamedTemplate, Sft
+from ..plan.honoured import only, written_sources
+from ..spec import AdamW, Data, FileTemplate, NamedTemplate, Sft
 from ..version import VERSION
+from .calls import Arg, Call, Places
 from .environment import render
 from .literals import python_literal
-
-DEFAULTS: dict[str, str] = {
-    "instruction": "instruction",
-    "input": "input",
-    "output": "output",
-    "system": "system",
-    "history": "history",
-    "messages": "messages",
-    "role": "role",
-    "content": "content",
-}
-
+from .sources import source_call
 
 TEMPLATE = "chat_template.jinja"
 """The chat template in the run folder, where the spec names one of the library."""
-
-
-@frozen
-class Arg:
-    """One keyword argument: its name, its Python text, and the arithmetic behind it."""
-
-    name: str
-    text: str
-    reason: str = ""
-
-
-@frozen
-class Call:
-    """One call with its arguments; a positional first argument has no name."""
-
-    function: str
-    args: tuple[Arg, ...]
-
-
-class Places:
-    """Paths of the spec as Python text, relative to the run folder so that a checkout can move."""
-
-    def __init__(self, plan: Plan) -> None:
-        """Resolve both folders: `..` is followed by the file system, not by the text."""
-        self.base = Path(os.path.realpath(plan.facts.base))
-        self.run_dir = Path(os.path.realpath(plan.facts.output.path))
-
-    def text(self, path: str) -> str:
-        """Return the Python text of a path of the spec."""
-        if os.path.isabs(path):
-            return f"Path({python_literal(path)})"
-        relative = os.path.relpath(self._followed(path), self.run_dir)
-        return f"RUN_DIR / {python_literal(relative)}"
-
-    def _followed(self, path: str) -> Path:
-        parts = Path(path).parts
-        end = len(parts) - parts[::-1].index("..") if ".." in parts else 0
-        return Path(os.path.realpath(self.base.joinpath(*parts[:end])), *parts[end:])
 
 
 def render_programs(plan: Plan) -> dict[str, str]:
@@ -102,8 +51,8 @@ def _paths(plan: Plan) -> Iterator[str]:
     yield spec.model.path
     optional = (spec.model.cache_dir, spec.data.prepared_dir, spec.export.output_dir)
     yield from (path for path in (spec.tokenizer.path, *optional) if path)
-    sources = (*spec.data.sources, *spec.data.eval_sources)
-    yield from (written(source).path for source in sources)
+    for sources in written_sources(plan.spec, plan.facts):
+        yield from (source.path for source in sources)
     if isinstance(spec.template, FileTemplate):
         yield spec.template.path
 
@@ -138,6 +87,8 @@ def _prepare(plan: Plan, places: Places) -> dict[str, object]:
     args = [Arg("seed", python_literal(plan.spec.training.seed))]
     if data.eval_rows and not data.eval_sources:
         args.append(Arg("eval_rows", python_literal(data.eval_rows)))
+    if data.mix != "concat":
+        args.append(Arg("mix", python_literal(data.mix)))
     if data.bad_rows == "skip":
         args.append(Arg("bad_rows", python_literal(data.bad_rows)))
         args.append(Arg("max_bad_share", python_literal(float(data.max_bad_share))))
@@ -149,9 +100,10 @@ def _prepare(plan: Plan, places: Places) -> dict[str, object]:
     if data.rebuild:
         args.append(Arg("rebuild", "True"))
     place, *rest = _tokenizer_args(plan, places)
+    sources, eval_sources = written_sources(plan.spec, plan.facts)
     return {
-        "sources": [_source(written(source), places) for source in data.sources],
-        "eval_sources": [_source(written(source), places) for source in data.eval_sources],
+        "sources": [source_call(source, places) for source in sources],
+        "eval_sources": [source_call(source, places) for source in eval_sources],
         "tokenizer": [Arg("path", place.text), *rest],
         "options": _options_args(plan),
         "args": args,
@@ -224,31 +176,16 @@ def _model_args(plan: Plan, places: Places) -> list[Arg]:
     return args + _hub_args(plan, places)
 
 
-def _source(source: WrittenSource, places: Places) -> Call:
-    name = source.name or source.path.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    args = [Arg("path", places.text(source.path)), Arg("name", python_literal(name))]
-    if source.limit is not None:
-        args.append(Arg("limit", python_literal(source.limit)))
-    columns = (
-        ("instruction", "input", "output", "system", "history")
-        if isinstance(source, AlpacaSource)
-        else ("messages", "role", "content")
-    )
-    for column in columns:
-        value = getattr(source, column)
-        if value != DEFAULTS[column]:
-            args.append(Arg(column, python_literal(value)))
-    kind = "Alpaca" if isinstance(source, AlpacaSource) else "Messages"
-    return Call(f"data.{kind}", tuple(args))
-
-
 def _options_args(plan: Plan) -> list[Arg]:
     spec = plan.spec
-    return [
+    args = [
         Arg("loss_on", python_literal(only(spec.objective, Sft).loss_on)),
         Arg("max_length", python_literal(spec.data.max_length)),
         Arg("too_long", python_literal(spec.data.too_long)),
     ]
+    if spec.data.reserved_answer != 1:
+        args.append(Arg("reserved_answer", python_literal(spec.data.reserved_answer)))
+    return args
 
 
 def _adapt(plan: Plan) -> Call | None:

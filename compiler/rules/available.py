@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+import attrs
+
 from ..diagnostics import Diagnostic, SpecPath, error
+from ..facts import Facts
 from ..field_types import class_of, default_of, fields_of, is_section, tag_of
 from ..spec import Spec
 from ..toml_words import toml_value
 from .data import check_read
+from .look import data_facts
 from .rule import Rule
 from .walk import tables
 
@@ -45,6 +49,9 @@ HONOURED: dict[str, tuple[Any, ...] | None] = {
     "data.sources.*[alpaca].path": None,
     "data.sources.*[alpaca].name": None,
     "data.sources.*[alpaca].limit": None,
+    "data.sources.*[alpaca].sample": None,
+    "data.sources.*[alpaca].weight": None,
+    "data.sources.*[alpaca].tools": None,
     "data.sources.*[alpaca].instruction": None,
     "data.sources.*[alpaca].input": None,
     "data.sources.*[alpaca].output": None,
@@ -54,13 +61,38 @@ HONOURED: dict[str, tuple[Any, ...] | None] = {
     "data.sources.*[messages].path": None,
     "data.sources.*[messages].name": None,
     "data.sources.*[messages].limit": None,
+    "data.sources.*[messages].sample": None,
+    "data.sources.*[messages].weight": None,
+    "data.sources.*[messages].tools": None,
     "data.sources.*[messages].messages": None,
     "data.sources.*[messages].role": None,
     "data.sources.*[messages].content": None,
+    "data.sources.*[sharegpt]": None,
+    "data.sources.*[sharegpt].path": None,
+    "data.sources.*[sharegpt].name": None,
+    "data.sources.*[sharegpt].limit": None,
+    "data.sources.*[sharegpt].sample": None,
+    "data.sources.*[sharegpt].weight": None,
+    "data.sources.*[sharegpt].tools": None,
+    "data.sources.*[sharegpt].messages": None,
+    "data.sources.*[sharegpt].role": None,
+    "data.sources.*[sharegpt].content": None,
+    "data.sources.*[sharegpt].system": None,
+    "data.sources.*[sharegpt].user_tag": None,
+    "data.sources.*[sharegpt].assistant_tag": None,
+    "data.sources.*[sharegpt].system_tag": None,
+    "data.sources.*[sharegpt].tool_call_tag": None,
+    "data.sources.*[sharegpt].tool_result_tag": None,
+    "data.sources.*[catalog]": None,
+    "data.sources.*[catalog].entry": None,
+    "data.sources.*[catalog].catalog": None,
+    "data.sources.*[catalog].limit": None,
+    "data.sources.*[catalog].weight": None,
     "data.eval_sources": None,
     "data.eval_rows": None,
     "data.max_length": None,
     "data.too_long": ("truncate", "drop", "error"),
+    "data.reserved_answer": None,
     "data.bad_rows": None,
     "data.max_bad_share": None,
     "data.prepared_dir": None,
@@ -68,6 +100,7 @@ HONOURED: dict[str, tuple[Any, ...] | None] = {
     "data.workers": None,
     # On one machine there is nothing to share; other targets are not available.
     "data.shared_storage": None,
+    "data.mix": None,
     "data.shuffle": None,
     "data.group_by_length": None,
     "data.packing": ("auto", "off", "padding-free", "isolated"),
@@ -80,7 +113,7 @@ HONOURED: dict[str, tuple[Any, ...] | None] = {
     "method[lora].targets": None,
     "method[lora].init[default]": None,
     "objective[sft]": None,
-    "objective[sft].loss_on": ("assistant", "all"),
+    "objective[sft].loss_on": None,
     "objective[sft].loss[cross-entropy]": None,
     "training.epochs": None,
     "training.steps": None,
@@ -195,6 +228,22 @@ def honoured_values(name: str) -> tuple[Any, ...] | None:
     return _honoured(name)
 
 
+def check_catalogs(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """Judge what a catalog declares as if it stood in the spec, and say it of the entry."""
+    for path, source, fact in data_facts(spec, facts):
+        if fact.entry is None or fact.entry.source is None:
+            continue
+        tag = tag_of(class_of(source))
+        name = f"data.sources.*[{tag[1]}]" if tag is not None else ""
+        if _honoured(name) is None:
+            findings = list(_settings(path, name, source))
+        else:
+            findings = [_refuse_table(path, tag)]
+        for finding in findings:
+            yield attrs.evolve(finding, path=(*path, "entry"))
+    yield from check_read(spec, facts)
+
+
 def is_honoured(name: str) -> bool:
     """Tell whether the setting or table of that name does something, at least for some of its values."""
     return name in PLAIN_SECTIONS or _honoured(name) != ()
@@ -245,4 +294,4 @@ def _words(path: SpecPath) -> str:
     return text
 
 
-RULES = (Rule("N901", "not available yet", pure=check_available, factual=check_read),)
+RULES = (Rule("N901", "not available yet", pure=check_available, factual=check_catalogs),)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, Place, SpecPath, error, warning
 from ..facts import DataFacts, Facts
-from ..facts.data import OTHER_KINDS
+from ..facts.data import KINDS, OTHER_KINDS
 from ..spec import CatalogSource, Spec
 from .columns import missing_columns
-from .look import data_facts, is_named_here, sources_of
+from .look import data_facts, is_named_here, listed, sources_of
 from .rule import Rule
 
 
@@ -34,13 +34,17 @@ def check_files(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
         texts = {
             "missing": f"there is no data file `{text}`",
             "unreadable": f"`{text}` cannot be read: {fact.problem}",
-            "unknown-kind": f"`{text}` is neither .json nor .jsonl",
+            "unknown-kind": f"`{text}` is no data file by its name",
             "impossible": f"`{text}` cannot be a path here",
         }
         if fact.state in texts and not (
             fact.state == "unknown-kind" and fact.path.suffix in OTHER_KINDS
         ):
-            yield error("D701", texts[fact.state], path)
+            is_unknown = fact.state == "unknown-kind"
+            kinds = listed((*KINDS, *OTHER_KINDS))
+            yield error(
+                "D701", texts[fact.state], path, helps=(f"known are {kinds}",) if is_unknown else ()
+            )
 
 
 def check_rows(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
@@ -189,20 +193,13 @@ def check_twice(spec: Spec) -> Iterator[Diagnostic]:
 def check_read(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """Say of each source that this version cannot read: what it is, as `N901` does of settings."""
     for path, text, fact in _sources(spec, facts):
-        kinds = {
-            "folder": f"the folder `{text}`",
-            "glob": f"the pattern `{text}`",
-            "unknown-kind": f"the {fact.path.suffix} file `{text}`",
-            "elsewhere": f"the address `{text}`" if "://" in text else "",
-        }
-        known = fact.state != "unknown-kind" or fact.path.suffix in OTHER_KINDS
-        if kinds.get(fact.state) and known:
+        if fact.state == "elsewhere" and "://" in text:
             yield error(
                 "N901",
-                f"reading {kinds[fact.state]} is not available yet",
+                f"reading the address `{text}` is not available yet",
                 path,
                 label="not available yet",
-                helps=("name a .json or .jsonl file",),
+                helps=("name a file",),
             )
 
 

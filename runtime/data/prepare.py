@@ -20,6 +20,7 @@ from .. import storage
 from ..errors import ExitCode, UserError
 from .digest import ENGINE, digests_of, key_of
 from .formats import Source
+from .light import backend_digest
 from .order import Mix, mixed, repeated
 from .prepared import (
     EVAL,
@@ -33,6 +34,7 @@ from .prepared import (
 )
 from .samples import held_out
 from .tokenizer import Tokenizer
+from .users import note_use
 from .work import Job, Options, Result, work
 
 
@@ -75,6 +77,7 @@ def prepare(
         made.run(tokenizer, folder, eval_rows=eval_rows, seed=seed, mix=mix, digests=digests)
     for line in _told(folder) if tell else ():
         print(line, flush=True)
+    note_use(folder, output)
     storage.write_json(output / POINTER, {"folder": str(folder.absolute()), "key": key})
     return folder
 
@@ -126,6 +129,7 @@ class Preparation:
         self.bad_rows = bad_rows
         self.max_bad_share = max_bad_share
         self.workers = workers
+        self.tokenizer = ""
         self.reports = [
             SourceReport(
                 job.source.name, str(job.source.path), job.evaluation, list(map(str, job.files))
@@ -149,7 +153,9 @@ class Preparation:
         staging.mkdir(parents=True)
         try:
             with storage.disk_errors("the prepared data", folder.parent):
-                origins = self._write(tokenizer.load(), staging)
+                loaded = tokenizer.load_light()
+                self.tokenizer = backend_digest(loaded)
+                origins = self._write(loaded, staging)
                 self._check_unchanged(digests)
                 self._split(staging, origins, eval_rows, seed, mix)
             if not is_complete(folder):
@@ -237,6 +243,7 @@ class Preparation:
                 "training": _counts(training, -held_out),
                 "evaluation": _counts(evaluation, held_out),
                 "warnings": _warnings(training),
+                "tokenizer": self.tokenizer,
             },
         )
 

@@ -15,6 +15,7 @@ from .. import storage
 from ..errors import ExitCode, UserError
 from ..records import read_json
 from .encode import Flags, Tokens
+from .light import check_same
 from .samples import IGNORED, Sample, Samples
 
 TOKENS, LOSS, INDEX, TRAINABLE, ORIGIN, FILE, TRAIN, EVAL, REPORT = (
@@ -187,11 +188,11 @@ def read_report(folder: Path) -> dict[str, Any]:
     return found
 
 
-def load(run_dir: Path) -> tuple[Samples, Samples]:
-    """Return the (training, evaluation) samples that `prepare.py` made for a run.
+def load(run_dir: Path, tokenizer: Any = None) -> tuple[Samples, Samples]:
+    """Return the (training, evaluation) samples that `prepare.py` made for a run, if with this tokenizer.
 
     Raises:
-        UserError: (DATA) there are none, or they are torn or changed.
+        UserError: (DATA) there are none, they are torn or changed, or another tokenizer made them.
     """
     pointer = read_json(run_dir / POINTER)
     folder = pointer.get("folder")
@@ -201,7 +202,10 @@ def load(run_dir: Path) -> tuple[Samples, Samples]:
             help="start with ./launch.sh, or run prepare.py first",
             code=ExitCode.DATA,
         )
-    return open_prepared(Path(folder))
+    found = open_prepared(Path(folder))
+    if tokenizer is not None:
+        check_same(read_report(Path(folder)).get("tokenizer", ""), tokenizer)
+    return found
 
 
 def open_prepared(folder: Path) -> tuple[Samples, Samples]:

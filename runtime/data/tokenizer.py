@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .light import light_tokenizer
+
 FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -47,6 +49,19 @@ class Tokenizer:
             token_env=self.token_env,
             trust_remote_code=self.trust_remote_code,
         )
+
+    def load_light(self) -> Any:
+        """Return a tokenizer that gives the same tokens, without torch where that can be had."""
+        if isinstance(self.path, Path) and not self.trust_remote_code:
+            light = light_tokenizer(
+                self.path,
+                chat_template=self.chat_template,
+                eos_token=self.eos_token,
+                stop_words=self.stop_words,
+            )
+            if light is not None:
+                return light
+        return self.load()
 
     def digest(self) -> str:
         """Return the SHA-256 of what decides the tokens: the files of a folder, else the loaded tokenizer."""

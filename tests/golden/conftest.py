@@ -13,6 +13,27 @@ MARKED = (
 )
 
 
+def write_formats(data: Path) -> None:
+    """Write conversations with tools in ShareGPT's words, a CSV file, and a catalog."""
+    call = json.dumps({"name": "weather", "arguments": {"town": "Oslo"}})
+    said = [
+        ("human", "Rain?"),
+        ("function_call", call),
+        ("observation", "dry"),
+        ("gpt", "No rain."),
+    ]
+    row = {
+        "system": "You are Wren.",
+        "conversations": [{"from": tag, "value": text} for tag, text in said],
+        "tools": json.dumps([{"name": "weather", "description": "Tell the weather."}]),
+    }
+    (data / "calls.json").write_text(json.dumps([row] * 9), encoding="utf-8")
+    rows = "".join(f'"Say {n}.","{n}, it is."\n' for n in range(8))
+    (data / "facts.csv").write_text(f"instruction,output\n{rows}", encoding="utf-8")
+    catalog = '[facts]\nformat = "alpaca"\npath = "facts.json"\nlimit = 5\n'
+    (data / "catalog.toml").write_text(catalog, encoding="utf-8")
+
+
 @pytest.fixture
 def golden_workspace(workspace: Path) -> Path:
     """The common workspace with the further files that golden specs name."""
@@ -29,6 +50,7 @@ def golden_workspace(workspace: Path) -> Path:
         "\n".join(map(json.dumps, turns)), encoding="utf-8"
     )
     (workspace / "chat.jinja").write_text(MARKED, encoding="utf-8")
+    write_formats(workspace / "data")
     return workspace
 
 
