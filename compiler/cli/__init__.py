@@ -38,7 +38,7 @@ VERBS = {
     "show": "show",
     "plan": "plan",
     "compile": "plan",
-    "preview": "programs",
+    "preview": "preview",
     "train": "train",
     "chat": "programs",
     "export": "programs",

@@ -67,8 +67,15 @@ def _arguments(
         return [(text if text[:1] == "@" else f"{name}={text}", help_) for text, help_ in found]
     if word.startswith("-"):
         return _starting(word, _options(parser))
-    positional = next((a for a in parser._actions if not a.option_strings), None)
+    positional = _positional(parser, before)
     return [] if positional is None else _values(positional, verb, word)
+
+
+def _positional(parser: argparse.ArgumentParser, before: Sequence[str]) -> Any:
+    """Return the argument that comes next: one of few words, such as an action, is said once."""
+    found = [action for action in parser._actions if not action.option_strings]
+    said = len(found) > 1 and found[0].choices is not None and set(before) & set(found[0].choices)
+    return next(iter(found[1:] if said else found), None)
 
 
 def _waiting(parser: argparse.ArgumentParser, before: Sequence[str]) -> Any:

@@ -1,4 +1,4 @@
-"""`tunec preview`, `tunec chat` and `tunec export`: compiled programs that look at the data and use the model."""
+"""`tunec chat` and `tunec export`: the compiled programs that use a trained model."""
 
 from __future__ import annotations
 
@@ -12,18 +12,7 @@ from .shared import needs_runtime, new_verb, plan_or_fail, replace_process, spec
 
 def add(verbs: Any) -> None:
     """Define the verbs."""
-    _add(
-        verbs,
-        "preview",
-        "show the data as the loss sees them: statistics, and samples token by token",
-        "The data are prepared first, as training would. Further options go to the compiled preview.py:\n"
-        "  --sample N                    this many samples, drawn (default: 3)\n"
-        "  --row K, --source NAME        the sample of line K; one source alone\n"
-        "  --problems                    the rows behind each gate, with file and line\n"
-        "  --html FILE                   write one page instead, to be opened in a browser\n"
-        "  --full, --seed N, --no-color",
-    )
-    _add(
+    add_program(
         verbs,
         "chat",
         "talk to the model: before training, trained, or merged",
@@ -33,7 +22,7 @@ def add(verbs: Any) -> None:
         "  --checkpoint STEP             the adapter of a checkpoint\n"
         "  --system TEXT, --temperature NUMBER",
     )
-    _add(
+    add_program(
         verbs,
         "export",
         "merge the adapter and write one folder of safetensors",
@@ -43,7 +32,8 @@ def add(verbs: Any) -> None:
     )
 
 
-def _add(verbs: Any, name: str, help: str, more: str) -> None:
+def add_program(verbs: Any, name: str, help: str, more: str) -> None:
+    """Define a verb that compiles, and becomes the program of its name."""
     verb = new_verb(verbs, name, _runner(f"{name}.py"), help, more)
     spec_argument(verb)
     verb.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)

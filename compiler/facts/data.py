@@ -61,7 +61,7 @@ def read_data(base: Path, source: Source) -> DataFacts:
     path = base / source.path
     try:
         if path.is_dir():
-            return DataFacts(path, "folder", files=_data_files(path.iterdir()))
+            return _several(path, "folder", path.iterdir())
         if path.suffix not in KINDS or any(mark in source.path for mark in "*?"):
             return _other_kind(base, path, source)
         if not path.is_file():
@@ -90,22 +90,26 @@ def _other_kind(base: Path, path: Path, source: FileSource) -> DataFacts:
     if path.is_file():
         return _read(path, source) if path.suffix in KINDS else _read_table(path)
     if any(mark in source.path for mark in "*?[") and not Path(source.path).is_absolute():
-        files = _data_files(islice(fitting_files(base, source.path), MOST_FILES))
-        return DataFacts(path, "glob" if files else "missing", files=files)
+        found = _several(path, "glob", islice(fitting_files(base, source.path), MOST_FILES))
+        return found if found.files else DataFacts(path, "missing")
     return DataFacts(path, "unknown-kind" if path.exists() else "missing")
 
 
 def _read_table(path: Path) -> DataFacts:
     if path.suffix != ".csv":
-        return DataFacts(path, "unknown-kind")
+        return DataFacts(path, "unknown-kind", num_bytes=path.stat().st_size)
     with open_regular(path) as file:
         head = file.read(2**16).decode("utf-8-sig", "replace")
-    return DataFacts(path, "unknown-kind", columns=csv_columns(head))
+    size = path.stat().st_size
+    return DataFacts(path, "unknown-kind", num_bytes=size, columns=csv_columns(head))
 
 
-def _data_files(paths: Iterable[Path]) -> tuple[str, ...]:
+def _several(path: Path, state: DataState, paths: Iterable[Path]) -> DataFacts:
+    """Return what is known about the data files among these: a run is told apart by their names and their size."""
     kinds = (*KINDS, *OTHER_KINDS)
-    return tuple(sorted(path.name for path in paths if path.suffix in kinds and path.is_file()))
+    files = [path for path in paths if path.suffix in kinds and path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    return DataFacts(path, state, num_bytes=size, files=tuple(sorted(path.name for path in files)))
 
 
 def _read(path: Path, source: FileSource) -> DataFacts:

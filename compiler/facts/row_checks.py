@@ -12,11 +12,11 @@ from ..spec import (
     ShareGptSource,
     TextSource,
 )
+from .messages import check_messages, check_sharegpt, check_tools
 from .rows import (
     FileSource,
     RowError,
     check_alpaca,
-    check_messages,
     column_of,
     kind_of,
     text_of,
@@ -50,34 +50,14 @@ def _check_conversation(
             _check_answer(row, name)
     elif isinstance(source, AlpacaSource):
         check_alpaca(source, row)
+        check_tools(row, source.tools)
     elif isinstance(source, MessagesSource):
         check_messages(source, row)
     else:
-        _check_sharegpt(source, row)
+        check_sharegpt(source, row)
     if source.label is not None and not isinstance(column_of(row, source.label), bool):
         found = kind_of(row[source.label])
         raise RowError(f"`{source.label}` is {found}, expected true or false")
-
-
-def _check_sharegpt(source: ShareGptSource, row: dict[str, Any]) -> None:
-    listed = column_of(row, source.messages)
-    if not isinstance(listed, list) or not listed:
-        found = "an empty list" if listed == [] else kind_of(listed)
-        raise RowError(f"`{source.messages}` is {found}, expected a list of messages")
-    asks = (source.user_tag, source.tool_result_tag)
-    tags = (*asks, source.assistant_tag, source.tool_call_tag, source.system_tag)
-    for number, item in enumerate(listed, start=1):
-        if not isinstance(item, dict):
-            raise RowError(f"message {number} is {kind_of(item)}, expected an object")
-        tag = column_of(item, source.role) if source.role in item else None
-        if tag not in tags:
-            known = ", ".join(f"`{name}`" for name in dict.fromkeys(tags))
-            raise RowError(f"message {number} has no `{source.role}` that is one of {known}")
-        if not isinstance(item.get(source.content), str):
-            found = kind_of(item.get(source.content))
-            raise RowError(f"`{source.content}` of message {number} is {found}, expected text")
-    if listed[-1][source.role] in asks:
-        raise RowError("the conversation ends with the user, there is no answer to learn")
 
 
 def _check_answer(row: dict[str, Any], name: str) -> None:

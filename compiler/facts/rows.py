@@ -22,8 +22,6 @@ FileSource = (
     AlpacaSource | MessagesSource | ShareGptSource | TextSource | PreferenceSource | PromptSource
 )
 
-ROLES = ("system", "user", "assistant")
-
 
 @frozen
 class BadRow:
@@ -93,7 +91,7 @@ def _line_rows(text: str) -> Iterator[tuple[int, Any]]:
                 row = json.loads(line)
             except (ValueError, RecursionError) as fault:
                 help = "in a .jsonl file each line is one row; in a .json file `[` and `]` enclose them"
-                raise RowError(_json_fault(fault), help, number) from None
+                raise RowError(json_fault(fault), help, number) from None
             yield number, row
 
 
@@ -107,7 +105,7 @@ def _array_rows(text: str) -> Iterator[tuple[int, Any]]:
         try:
             row, position = decoder.raw_decode(text, position)
         except (ValueError, RecursionError) as fault:
-            raise RowError(_json_fault(fault), line=getattr(fault, "lineno", line)) from None
+            raise RowError(json_fault(fault), line=getattr(fault, "lineno", line)) from None
         yield line, row
         position, first = _skip_blanks(text, position), False
         if text[position : position + 1] == "]":
@@ -128,10 +126,11 @@ def _skip_blanks(text: str, position: int) -> int:
 
 def _misplaced(text: str, position: int, message: str) -> RowError:
     fault = json.JSONDecodeError(message, text, position)
-    return RowError(_json_fault(fault), line=fault.lineno)
+    return RowError(json_fault(fault), line=fault.lineno)
 
 
-def _json_fault(fault: ValueError | RecursionError) -> str:
+def json_fault(fault: ValueError | RecursionError) -> str:
+    """Return why a text is no JSON."""
     if isinstance(fault, json.JSONDecodeError):
         return f"not JSON: {fault.msg[:1].lower()}{fault.msg[1:]} at column {fault.colno}"
     if isinstance(fault, RecursionError):
@@ -141,9 +140,9 @@ def _json_fault(fault: ValueError | RecursionError) -> str:
 
 def check_alpaca(source: AlpacaSource, row: dict[str, Any]) -> None:
     """Raise `RowError` unless the row asks and answers."""
-    _optional_text(row, source.system)
+    optional_text(row, source.system)
     _check_history(row.get(source.history), source.history)
-    if not (text_of(row, source.instruction) + _optional_text(row, source.input)).strip():
+    if not (text_of(row, source.instruction) + optional_text(row, source.input)).strip():
         raise RowError(f"`{source.instruction}` is empty")
     if not text_of(row, source.output).strip():
         raise RowError(f"`{source.output}` is empty: there is no answer to learn")
@@ -159,60 +158,15 @@ def _check_history(value: Any, name: str) -> None:
     if not good:
         raise RowError(f"`{name}` is not a list of [user, assistant] pairs of texts")
     for number, (asked, answered) in enumerate(value, start=1):
-        _check_encodable(asked + answered, f"pair {number} of `{name}`")
+        check_encodable(asked + answered, f"pair {number} of `{name}`")
         if not answered.strip():
             raise RowError(f"pair {number} of `{name}` has an empty answer")
-
-
-def check_messages(source: MessagesSource, row: dict[str, Any]) -> None:
-    """Raise `RowError` unless the row is a conversation that ends with an answer."""
-    listed = column_of(row, source.messages)
-    if not isinstance(listed, list) or not listed:
-        found = "an empty list" if listed == [] else kind_of(listed)
-        raise RowError(f"`{source.messages}` is {found}, expected a list of messages")
-    roles = [_role(source, item, number) for number, item in enumerate(listed, start=1)]
-    turns = roles[1:] if roles[0] == "system" else roles
-    if not turns:
-        raise RowError("the conversation has no turns")
-    for index, role in enumerate(turns):
-        expected = "user" if index % 2 == 0 else "assistant"
-        if role != expected:
-            number = index + 1 + len(roles) - len(turns)
-            raise RowError(
-                f"message {number} is from `{role}`, expected `{expected}`",
-                "after an optional system message, user and assistant take turns",
-            )
-    if turns[-1] != "assistant":
-        raise RowError("the conversation ends with the user, there is no answer to learn")
-
-
-def _role(source: MessagesSource, item: Any, number: int) -> str:
-    if not isinstance(item, dict):
-        raise RowError(f"message {number} is {kind_of(item)}, expected an object")
-    for key in (source.role, source.content):
-        if key not in item:
-            raise RowError(
-                f"message {number} has no `{key}`", f"keys of this message: {_listed(item)}"
-            )
-    role, content = item[source.role], item[source.content]
-    if role not in ROLES:
-        raise RowError(
-            f"message {number} has the {source.role} {_shown(role)}, expected one of {', '.join(ROLES)}"
-        )
-    if not isinstance(content, str):
-        raise RowError(
-            f"`{source.content}` of message {number} is {kind_of(content)}, expected text"
-        )
-    _check_encodable(content, f"`{source.content}` of message {number}")
-    if role == "assistant" and not content.strip():
-        raise RowError(f"message {number} is an empty answer")
-    return str(role)
 
 
 def column_of(row: dict[str, Any], name: str) -> Any:
     """Return a value of the row; raises `RowError` where there is none."""
     if name not in row:
-        raise RowError(f"the row has no column `{name}`", f"columns of this row: {_listed(row)}")
+        raise RowError(f"the row has no column `{name}`", f"columns of this row: {names_of(row)}")
     return row[name]
 
 
@@ -221,15 +175,16 @@ def text_of(row: dict[str, Any], name: str) -> str:
     value = column_of(row, name)
     if not isinstance(value, str):
         raise RowError(f"`{name}` is {kind_of(value)}, expected text")
-    _check_encodable(value, f"`{name}`")
+    check_encodable(value, f"`{name}`")
     return value
 
 
-def _optional_text(row: dict[str, Any], name: str) -> str:
+def optional_text(row: dict[str, Any], name: str) -> str:
+    """Return a text of the row, empty where the column is absent or null."""
     return "" if row.get(name) is None else text_of(row, name)
 
 
-def _check_encodable(text: str, what: str) -> None:
+def check_encodable(text: str, what: str) -> None:
     """Half of a surrogate pair can be said in JSON but is no character: no tokenizer takes it."""
     try:
         text.encode("utf-8")
@@ -239,12 +194,14 @@ def _check_encodable(text: str, what: str) -> None:
         ) from None
 
 
-def _listed(names: dict[str, Any]) -> str:
+def names_of(names: dict[str, Any]) -> str:
+    """Return the first keys of an object, for a message."""
     clean = (name[:60].encode("utf-8", "backslashreplace").decode() for name in islice(names, 20))
     return ", ".join(f"`{name}`" for name in clean) or "none"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a short text or null as it is written, and of anything else its kind."""
     return json.dumps(value)[:40] if isinstance(value, str | None) else kind_of(value)
 
 

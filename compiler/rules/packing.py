@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts
 from ..spec import CatalogSource, Pretraining, Sft, Spec, TextSource
+from .batch import micro_size
 from .look import is_language_objective
 from .rule import Rule
 
@@ -15,12 +16,12 @@ SHARED_ROWS = ("padding-free", "isolated", "joined")
 """Ways in which samples share a row."""
 CARRIES = (
     "bamba falcon_h1 falcon_mamba granitemoehybrid inkling2_text inkling_text jamba kimi_linear lfm2 lfm2_moe lfm3 "
-    "mamba mamba2 nemotron_h olmo_hybrid qwen3_5 qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen3_next qwen4_exp "
-    "qwen4_exp_text recurrent_gemma rwkv xlstm zamba zamba2"
+    "mamba mamba2 minimax nemotron_h olmo_hybrid qwen3_5 qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen3_next "
+    "qwen4_exp qwen4_exp_text recurrent_gemma rwkv xlstm zamba zamba2"
 )
 """Families of transformers 5.23 with layers that carry a state from token to token."""
-BLIND = "bloom cpmant mpt openai-gpt reformer xlm xlnet"
-"""Those that make their mask or their positions without looking at the positions they are given."""
+BLIND = "afmoe biogpt bloom cpmant falcon gpt-sw3 gpt_oss internlm3 mpt openai-gpt opt reformer xglm xlm xlnet"
+"""Those whose code makes the attention mask without the positions it is given."""
 MIXING = frozenset((*CARRIES.split(), *BLIND.split()))
 
 
@@ -93,7 +94,7 @@ def check_isolation(spec: Spec) -> Iterator[Diagnostic]:
     ```
     """
     flash = spec.model.attention in ("flash2", "flash3")
-    micro = spec.batch.micro_size
+    micro = micro_size(spec)
     if spec.data.packing == "isolated" and flash and micro is not None and micro > 1:
         yield error(
             "D731",
@@ -101,7 +102,9 @@ def check_isolation(spec: Spec) -> Iterator[Diagnostic]:
             PACKING,
             labels=(
                 Label(("model", "attention"), "tells samples apart by their positions"),
-                Label(("batch", "micro_size"), f"{micro} rows"),
+                Label(("batch", "micro_size"), f"{micro} rows")
+                if spec.batch.micro_size is not None
+                else Label(("batch", "accumulation_steps"), f"leaves {micro} rows"),
             ),
             helps=('set `micro_size` to 1, or use `attention = "sdpa"`',),
         )
@@ -110,9 +113,10 @@ def check_isolation(spec: Spec) -> Iterator[Diagnostic]:
 def check_mixing(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """The model mixes samples that share a row.
 
-    Recurrent and convolutional layers carry a state from each token to the next, across the border of samples, and
-    some older models count positions by themselves. No attention mask can keep the samples apart there. Models that
-    this rule does not know are tried before training, with two samples in a row.
+    Recurrent and convolutional layers carry a state from each token to the next, across the border of samples. Other
+    models (GPT-OSS, OPT, Falcon) make their attention mask without looking at positions in transformers 5.23, so that
+    restarted ones separate nothing. Models that this rule does not know are tried before training, with two samples
+    in a row.
 
     Fails:
     ```toml

@@ -17,8 +17,9 @@ class _Rows:
     """What every source can be told: where the rows are and how many of them count."""
 
     path: str
-    """A file, folder or glob (relative to the spec), a URL, or a data set's id when `hub` is given.
-    Today: a `.json` or `.jsonl` file."""
+    """A file, folder or glob (relative to the spec), a URL, or a data set's id when `hub` is given. Files are `.json`,
+    `.jsonl`, `.csv` (with a header), `.txt` (a row a line), `.parquet`, `.arrow` or `.feather`; those of text also as
+    `.gz`, `.bz2`, `.xz` or `.zst`. A folder or glob names files of one kind, read in the order of their names."""
 
     name: str | None = None
     """Name in reports. Default: the file's name."""
@@ -45,7 +46,8 @@ class _Rows:
     """Use only the first rows of this source."""
 
     sample: int | None = None
-    """Draw this many rows at random from those that `limit` leaves, repeating some where there are fewer."""
+    """Draw this many rows at random from those that `limit` leaves, repeating some where there are fewer. A row that
+    is held out for evaluation is never repeated in training."""
 
     weight: float | None = None
     """Share of this source in an interleaved mix. Default: equal shares."""
@@ -65,7 +67,7 @@ class _Conversations(_Rows):
     """Column that tells good answers (`true`) from bad ones, for KTO."""
 
     tools: str | None = None
-    """Column with the descriptions of tools, as JSON."""
+    """Column with the descriptions of tools: a list of JSON schemas, or a text that holds one."""
 
     images: str | None = None
     """Column with paths of images."""
@@ -105,13 +107,14 @@ class MessagesSource(_Conversations):
     """Rows that hold a conversation as a list of messages (OpenAI's format)."""
 
     format: Literal["messages"]
-    """`messages`: a list of `{role, content}` a row."""
+    """`messages`: a list of `{role, content}` a row. An assistant's message can have `tool_calls`, and `train = false`
+    (or OpenAI's `weight = 0`) when it is to be read, but not learned."""
 
     messages: str = "messages"
     """Column with the list of messages."""
 
     role: str = "role"
-    """Key of a message's role: `system`, `user` or `assistant`."""
+    """Key of a message's role: `system`, `user`, `assistant` or `tool`."""
 
     content: str = "content"
     """Key of a message's text."""
@@ -146,7 +149,7 @@ class ShareGptSource(_Conversations):
     """Role of the system prompt."""
 
     tool_call_tag: str = "function_call"
-    """Role of a tool call by the assistant."""
+    """Role of a tool call by the assistant: JSON with `name` and `arguments`, or a list of such calls."""
 
     tool_result_tag: str = "observation"
     """Role of a tool's result."""
@@ -234,7 +237,7 @@ class Data:
     """The data sets and how rows become training samples."""
 
     sources: tuple[Source, ...]
-    """Training data, concatenated in this order."""
+    """Training data; `mix` says in which order."""
 
     eval_sources: tuple[Source, ...] = ()
     """Evaluation data of its own. Excludes `eval_rows`."""
@@ -250,7 +253,9 @@ class Data:
     several (plain text), or stop with an `error`."""
 
     reserved_answer: int = 1
-    """Tokens of the answer that truncation keeps at least."""
+    """Tokens of the answer that truncation keeps at least. Where cutting the end would leave fewer, the beginning of
+    the prompt is cut instead: the end of a question, and the mark that opens the answer, matter most. A sample
+    without a token that carries loss is a bad row."""
 
     bad_rows: Literal["error", "skip"] = "error"
     """Rows that cannot be used: stop with an `error`, or `skip` and list them."""
@@ -269,7 +274,8 @@ class Data:
 
     mix: Mix = "concat"
     """Several sources: one after the other (`concat`), or drawn in turns until the first is used up
-    (`interleave-under`), until all are (`interleave-over`, rows repeat), or each row once (`interleave-once`)."""
+    (`interleave-under`), until all are (`interleave-over`, rows repeat), or each row once (`interleave-once`). Turns
+    are even: after any number of them each source has had its share, and its rows keep their order."""
 
     streaming: bool = False
     """Read rows as they are needed, for data too large to prepare. Needs `training.steps`."""

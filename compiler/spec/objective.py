@@ -113,7 +113,8 @@ class Sft:
     """`sft`: learn to give the answers in the data."""
 
     loss_on: Literal["assistant", "last", "all"] = "assistant"
-    """Tokens that carry loss: those of the `assistant` (each turn and its end mark), of its `last` turn, or `all`."""
+    """Tokens that carry loss: those of the `assistant` (each turn and its end mark), of its `last` turn, or `all`.
+    Answers with `train = false` never do."""
 
     loss: CrossEntropy | Dft | Asft | Eaft = field(factory=CrossEntropy)
     """How the loss of a token counts."""

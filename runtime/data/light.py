@@ -74,7 +74,11 @@ def light_tokenizer(
     settings = _settings(folder)
     if settings is None or settings.get("tokenizer_class") not in AS_THEY_ARE:
         return None
-    if "auto_map" in settings or settings.get("added_tokens_decoder") or settings.get("extra_special_tokens"):
+    if (
+        "auto_map" in settings
+        or settings.get("added_tokens_decoder")
+        or settings.get("extra_special_tokens")
+    ):
         return None
     template = _template(folder, settings, chat_template)
     backend = _backend(folder / "tokenizer.json")

@@ -32,6 +32,7 @@ from .prepared import (
     read_report,
     write_report,
 )
+from .progress import Progress
 from .samples import held_out
 from .tokenizer import Tokenizer
 from .users import note_use
@@ -164,9 +165,10 @@ class Preparation:
             shutil.rmtree(staging, ignore_errors=True)
 
     def _write(self, tokenizer: Any, staging: Path) -> Integers:
-        with closing(Writer(staging)) as writer:
+        with closing(Writer(staging)) as writer, closing(Progress(self.jobs)) as progress:
             for result in self._results(tokenizer):
                 writer.append(result.part)
+                progress.add(result.report.read)
                 self.reports[result.job].add(result.report)
             origins, _ = writer.finish()
         self._check_counts()

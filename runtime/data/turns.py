@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from .conversation import Message, Role, Tool
 from .tool_calls import ToolCall
-from .values import RowError, check_encodable, column_of, json_of, kind_of, names_of, shown
+from .values import (
+    RowError,
+    check_characters,
+    check_encodable,
+    column_of,
+    json_of,
+    kind_of,
+    names_of,
+    shown,
+)
 
 TAKE_TURNS = "after an optional system message, user and assistant take turns"
 RESULTS = "a tool's results follow the message that calls it, then the assistant goes on"
@@ -130,7 +138,7 @@ def call_of(item: Any, what: str) -> ToolCall:
         arguments = json_of(arguments or "{}", f"`arguments` of {what}")
     if not isinstance(arguments, dict | None):
         raise RowError(f"`arguments` of {what} is {kind_of(arguments)}, expected an object")
-    check_encodable(_as_json(arguments, f"`arguments` of {what}"), f"`arguments` of {what}")
+    check_characters(arguments, f"`arguments` of {what}")
     return ToolCall(name, arguments or {})
 
 
@@ -156,16 +164,9 @@ def _tool(item: Any, what: str) -> Tool:
     function = item.get("function")
     if not isinstance((function if isinstance(function, dict) else item).get("name"), str):
         raise RowError(f"{what} has no `name`", f"keys of this tool: {names_of(item)}")
-    check_encodable(_as_json(item, what), what)
+    check_characters(item, what)
     # Templates expect the function inside its wrapper, as OpenAI's interface has it.
     return item if isinstance(function, dict) else {"type": "function", "function": item}
-
-
-def _as_json(value: Any, what: str) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError):
-        raise RowError(f"{what} holds a value that JSON has no word for") from None
 
 
 def check_order(messages: Sequence[Message]) -> None:

@@ -53,8 +53,18 @@ def json_of(text: str, what: str) -> Any:
         value = json.loads(text)
     except (ValueError, RecursionError) as fault:
         raise RowError(f"{what} is {json_fault(fault)}") from None
-    check_encodable(json.dumps(value, ensure_ascii=False), what)
+    check_characters(value, what)
     return value
+
+
+def check_characters(value: Any, what: str) -> None:
+    """Raise `RowError` unless a value can be written as JSON that a tokenizer takes."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        # A column of a table can hold bytes or a time.
+        raise RowError(f"{what} holds a value that cannot be written as JSON") from None
+    check_encodable(text, what)
 
 
 def json_fault(fault: ValueError | RecursionError) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..data.layouts import Collator, model_inputs
+from ..data.packing import joined
 from ..data.samples import Sample
 from ..errors import ExitCode, UserError
 
@@ -18,20 +19,21 @@ TOLERANCE = {torch.float32: 1e-4}
 
 
 @torch.no_grad()
-def check_isolation(model: Any, collator: Collator, *, vocabulary: int, device: Any) -> None:
+def check_isolation(
+    model: Any, collator: Collator, *, rows: int, vocabulary: int, device: Any
+) -> None:
     """Fail when a sample's logits depend on its neighbour in the row, or differ from those it has alone.
 
-    Recurrent layers, models that ignore positions, and attention that takes no mask do so. Two forward passes of
-    a few tokens tell, on the very model that is trained; all processes must call it.
+    Recurrent layers, models that ignore positions, and attention that takes no mask do so. Three forward passes of
+    some tokens tell, on the very model that is trained and in batches of as many `rows` (two stand for more);
+    all processes must call it.
 
     Raises:
         UserError: (ENVIRONMENT) the model would learn from mixed samples.
     """
     model.eval()
-    apart = Collator(collator.pad_token_id, padding_free=True)
     seen = [
-        _logits(model, apart([*before, _sample(9, vocabulary)]), device)
-        for before in ([], [_sample(1, vocabulary)], [_sample(5, vocabulary)])
+        _logits(model, collator, start, min(rows, 2), vocabulary, device) for start in (None, 1, 5)
     ]
     model.train()
     bound = TOLERANCE.get(seen[0].dtype, 2e-2) * float(seen[0].abs().max())
@@ -48,11 +50,19 @@ def _sample(start: int, vocabulary: int) -> Sample:
     return Sample(ids, ids, (LENGTH,))
 
 
-def _logits(model: Any, batch: dict[str, Tensor], device: Any) -> Tensor:
-    """Return the logits of the last sample, `[LENGTH, vocabulary]`."""
+def _logits(
+    model: Any, collator: Collator, before: int | None, rows: int, vocabulary: int, device: Any
+) -> Tensor:
+    """Return the logits of a sample that may stand behind another one in its row, `[LENGTH, vocabulary]`."""
+    others = [] if before is None else [_sample(before, vocabulary)]
+    looked_at = joined([*others, _sample(9, vocabulary)])
+    # Further rows are longer, so that the one that is looked at is also padded.
+    longer = joined([_sample(start, vocabulary) for start in (2, 3, 4)])
+    batch = collator([looked_at, *[longer] * (rows - 1)])
     inputs = {
         name: value.to(device) if isinstance(value, Tensor) else value
         for name, value in model_inputs(batch).items()
     }
     logits: Tensor = model(**inputs).logits
-    return logits[0, -LENGTH:]
+    start = len(others) * LENGTH
+    return logits[0, start : start + LENGTH]

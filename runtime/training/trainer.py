@@ -316,6 +316,7 @@ class _Conductor(
             check_isolation(
                 trainer.model_wrapped,
                 trainer.collator,
+                rows=args.per_device_train_batch_size,
                 vocabulary=trainer.model.get_input_embeddings().num_embeddings,
                 device=args.device,
             )

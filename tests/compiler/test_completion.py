@@ -42,6 +42,9 @@ def test_files() -> None:
     assert names("check", "") == ["@files .toml"]
     assert names("check", "a.toml", "b") == ["@files .toml"]
     assert names("schema", "--output", "") == ["@files *"]
+    assert names("data", "") == ["inspect"]
+    assert names("data", "inspect", "") == ["@files *"]
+    assert names("cache", "--format", "json", "") == ["list", "prune"]
 
 
 def test_keys_for_set() -> None:

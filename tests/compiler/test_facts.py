@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import tiny
 from tunec.compiler.facts import data as data_facts
@@ -18,9 +20,9 @@ from tunec.compiler.facts import gather
 from tunec.compiler.facts.data import DataFacts, read_data
 from tunec.compiler.facts.folder import read_folder
 from tunec.compiler.facts.model import ModelFacts, read_model, read_tokenizer
-from tunec.compiler.spec import AlpacaSource, MessagesSource, Source
+from tunec.compiler.spec import AlpacaSource, MessagesSource, ShareGptSource, Source
 from tunec.compiler.structure import structure
-from tunec.runtime.data import Alpaca, Messages
+from tunec.runtime.data import Alpaca, Messages, ShareGpt
 from tunec.runtime.data import read as runtime_read
 from tunec.runtime.errors import UserError
 
@@ -327,6 +329,17 @@ def alpaca(path: str = "rows.jsonl", **options: Any) -> AlpacaSource:
     return AlpacaSource(format="alpaca", path=path, **options)
 
 
+def sharegpt(path: str = "rows.jsonl") -> ShareGptSource:
+    """Return a ShareGPT source with columns for tools and the system prompt."""
+    return ShareGptSource(format="sharegpt", path=path, tools="tools", system="system")
+
+
+def reader_of(source: Source, path: Path) -> Any:
+    """Return the same source as the runtime has it."""
+    beside = {"tools": "tools", "system": "system"} if isinstance(source, ShareGptSource) else {}
+    return READERS[source.format](path=path, name="rows", **beside)
+
+
 def written(folder: Path, content: bytes | str, source: Source) -> DataFacts:
     """Write the file of a source and return its facts."""
     raw = content if isinstance(content, bytes) else content.encode()
@@ -499,8 +512,72 @@ BAD_ALPACA: dict[str, str] = {
     "blank question": instruction(instruction=" ", input="\t", output="x"),
     "history of numbers": instruction(instruction="x", output="y", history=[[1, 2]]),
 }
+
+
+def shared(*turns: tuple[Any, Any], **columns: Any) -> str:
+    """Return a row in ShareGPT's words."""
+    return json.dumps({"conversations": [{"from": r, "value": c} for r, c in turns], **columns})
+
+
+CALL = ("function_call", '{"name": "f", "arguments": {"a": 1}}')
+BAD_SHAREGPT: dict[str, str] = {
+    "no column": '{"messages": []}',
+    "unknown tag": shared(("user", "x")),
+    "tag is a number": shared((1, "x")),
+    "two users": shared(("human", "x"), ("human", "y")),
+    "assistant first": shared(("gpt", "x")),
+    "user last": shared(("human", "x"), ("gpt", "y"), ("human", "z")),
+    "result without call": shared(("human", "x"), ("observation", "y")),
+    "second result": shared(("human", "x"), CALL, ("observation", "y"), ("observation", "y")),
+    "call without result": shared(("human", "x"), CALL, ("human", "y")),
+    "result last": shared(("human", "x"), CALL, ("observation", "y")),
+    "call is no JSON": shared(("human", "x"), ("function_call", "f(1)")),
+    "call is null": shared(("human", "x"), ("function_call", None)),
+    "call is deep": shared(("human", "x"), ("function_call", "[" * 100_000)),
+    "no call": shared(("human", "x"), ("function_call", "[]")),
+    "call is a number": shared(("human", "x"), ("function_call", "[1]")),
+    "call without name": shared(("human", "x"), ("function_call", '{"arguments": {}}')),
+    "half a character in a call": shared(("human", "x"), ("function_call", '{"name": "\\ud83d"}')),
+    "arguments in a list": shared(
+        ("human", "x"), ("function_call", '{"name": "f", "arguments": [1]}')
+    ),
+    "arguments are no JSON": shared(
+        ("human", "x"), ("function_call", '{"name": "f", "arguments": "a=1"}')
+    ),
+    "tools are no JSON": shared(("human", "x"), ("gpt", "y"), tools="f(x)"),
+    "tools are a number": shared(("human", "x"), ("gpt", "y"), tools=3),
+    "tool is text": shared(("human", "x"), ("gpt", "y"), tools='["f"]'),
+    "tool without name": shared(("human", "x"), ("gpt", "y"), tools=[{"type": "function"}]),
+    "system is a number": shared(("human", "x"), ("gpt", "y"), system=3),
+    "two systems": shared(("system", "s"), ("human", "x"), ("gpt", "y"), system="t"),
+    "user calls": json.dumps(
+        {"conversations": [{"from": "human", "value": "x", "tool_calls": [{"name": "f"}]}]}
+    ),
+    "calls are an object": json.dumps(
+        {"conversations": [{"from": "gpt", "value": "x", "tool_calls": {"name": "f"}}]}
+    ),
+    "train is text": json.dumps({"conversations": [{"from": "gpt", "value": "x", "train": "no"}]}),
+    "half a weight": json.dumps({"conversations": [{"from": "gpt", "value": "x", "weight": 0.5}]}),
+    "nothing is trained": json.dumps(
+        {
+            "conversations": [
+                {"from": "human", "value": "x"},
+                {"from": "gpt", "value": "y", "train": False},
+            ]
+        }
+    ),
+}
 BAD_ROWS = [(messages(), name, row) for name, row in BAD_MESSAGES.items()]
 BAD_ROWS += [(alpaca(), name, row) for name, row in BAD_ALPACA.items()]  # type: ignore[misc]
+
+
+BAD_ROWS += [(sharegpt(), name, row) for name, row in BAD_SHAREGPT.items()]  # type: ignore[misc]
+GOOD_ROWS: dict[str, dict[str, Any]] = {
+    "messages": GOOD,
+    "alpaca": {"instruction": "x", "output": "y"},
+    "sharegpt": {"conversations": [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}]},
+}
+READERS: dict[str, Any] = {"messages": Messages, "alpaca": Alpaca, "sharegpt": ShareGpt}
 
 
 @pytest.mark.parametrize(
@@ -508,14 +585,13 @@ BAD_ROWS += [(alpaca(), name, row) for name, row in BAD_ALPACA.items()]  # type:
 )
 def test_both_readers_say_the_same(source: Source, name: str, row: str, tmp_path: Path) -> None:
     """The compiler's finding about a row is the runtime's, word for word, with the same line and help."""
-    good = GOOD if isinstance(source, MessagesSource) else {"instruction": "x", "output": "y"}
+    good = GOOD_ROWS[source.format]
     above = "" if name.startswith("array") or not row else f"\ufeff{json.dumps(good)}\r\n\r\n"
     content = (above + row).encode().replace(b"\\\\xe9", b"\xe9")
     facts = written(tmp_path, content, source)
     path = tmp_path / source.path
-    reader = Messages if isinstance(source, MessagesSource) else Alpaca
     with pytest.raises(UserError) as raised:
-        runtime_read([reader(path=path, name="rows")])
+        runtime_read([reader_of(source, path)])
     said = (raised.value.message, raised.value.help)
     if facts.bad_row is None:
         assert (facts.num_rows, said) == (0, (f"{path}: the data set is empty", ""))
@@ -546,6 +622,49 @@ def test_both_readers_take_the_same_columns(tmp_path: Path) -> None:
     bad = written(tmp_path, '{"frage": "x"}', alpaca(**names)).bad_row
     assert bad is not None
     assert bad.message == "the row has no column `antwort`"
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 2) | st.sampled_from(["", "x", "[]", '{"name": "f"}']),
+    lambda inner: st.lists(inner, max_size=2)
+    | st.dictionaries(st.sampled_from(["name", "arguments", "function"]), inner, max_size=2),
+    max_leaves=4,
+)  # fmt: skip
+TAGS = ["human", "gpt", "system", "function_call", "observation", "user", "assistant", "tool"]
+
+
+@st.composite
+def any_rows(draw: st.DrawFn) -> dict[str, Any]:
+    """Return rows that are nearly right: known tags, values of any kind, calls, tools and marks."""
+    keys = draw(
+        st.sampled_from([("from", "value", "conversations"), ("role", "content", "messages")])
+    )
+    beside = {"tool_calls": ANY, "train": ANY, "weight": ANY}
+    said = st.fixed_dictionaries(
+        {keys[0]: st.sampled_from(TAGS), keys[1]: ANY | st.just('{"name": "f"}')}, optional=beside
+    )
+    return {
+        keys[2]: draw(st.lists(said, max_size=5)),
+        **draw(st.fixed_dictionaries({}, optional={"tools": ANY, "system": ANY})),
+    }
+
+
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(row=any_rows())
+def test_both_readers_judge_any_row_alike(row: dict[str, Any], tmp_path: Path) -> None:
+    """Whatever a row holds, both take it, or both refuse it with the same words."""
+    for source in (messages(), sharegpt()):
+        facts = written(tmp_path, json.dumps(row), source)
+        try:
+            runtime_read([reader_of(source, tmp_path / "rows.jsonl")])
+            said = None
+        except UserError as fault:
+            said = (fault.message, fault.help)
+        bad = facts.bad_row
+        expected = bad and (f"{tmp_path / 'rows.jsonl'}:{bad.line}: {bad.message}", bad.help)
+        assert said == expected
 
 
 # --- the whole -------------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def written(folder: Path, rows: list[Any], source: FileSource) -> DataFacts:
         (
             SHAREGPT,
             {"conversations": [{"from": "bot", "value": "x"}]},
-            "message 1 has no `from` that is one of `human`, `observation`, `gpt`, `function_call`, `system`",
+            'message 1 has the from "bot", expected one of human, gpt, system, function_call, observation',
         ),
         (
             SHAREGPT,

@@ -204,6 +204,25 @@ def test_what_cannot_be_known_is_said(plan: MakePlan, workspace: Path) -> None:
     )
 
 
+def test_packed_rows_are_not_counted_here(plan: MakePlan, workspace: Path) -> None:
+    """How many rows the samples fill, only their tokens tell: packed epochs leave the steps open, in words."""
+    text = '[data]\npacking = "{}"\n[training]\nepochs = 2\nwarmup_ratio = 0.1\n'
+    tiny.write_over(workspace / "spec.toml", text.format("isolated"))
+    packed = plan_of(analyse(workspace / "spec.toml", {}))
+    assert (packed.duration.num_rows, packed.duration.num_steps) == (24, None)
+    assert packed.duration.warmup_steps is None
+    assert packed.unknown == (
+        "the number of steps: it follows from the rows that the samples are packed into",
+    )
+    assert "4 packed rows a step" in describe(packed, ())
+    tiny.write_over(workspace / "spec.toml", text.format("padding-free"))
+    free = plan_of(analyse(workspace / "spec.toml", {}))
+    assert (free.duration.num_rows, free.duration.num_steps) == (24, 12)
+    given = plan('[data]\npacking = "isolated"\n')
+    assert given.duration.num_steps == 4
+    assert "epochs of" not in describe(given, ())
+
+
 # --- adapters --------------------------------------------------------------------------------------------
 
 

@@ -222,6 +222,7 @@ def test_hostile_text_is_data_in_every_program(text: str, tmp_path: Path) -> Non
         "train.py": {text} | loaded,
         "chat.py": {text, place(f"m/o/{text}"), place(f"out/{text}")},
         "export.py": {text, place(f"m/o/{text}"), place(f"out/{text}")},
+        "preview.py": read | loaded - {place(f"m/o/{text}")},
     }
     for name, values in expected.items():
         assert values <= constants(files[name])

@@ -149,14 +149,11 @@ WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "unknown kind": (
         '[data]\nsources = [{ format = "messages", path = "rewards.py" }]\n',
         "D701",
-        "`rewards.py` is neither .json nor .jsonl",
-        (),
-    ),
-    "pattern": (
-        '[data]\nsources = [{ format = "messages", path = "data/many/*.jsonl" }]\n',
-        "N901",
-        "reading the pattern `data/many/*.jsonl` is not available yet",
-        ("name a .json or .jsonl file",),
+        "`rewards.py` is no data file by its name",
+        (
+            "known are `.json`, `.jsonl`, `.csv`, `.parquet`, `.arrow`, `.feather`, `.txt`, `.gz`, `.zst`, `.bz2` "
+            "and `.xz`",
+        ),
     ),
     "pattern without files": (
         '[data]\nsources = [{ format = "messages", path = "data/none/*.jsonl" }]\n',
@@ -168,7 +165,7 @@ WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         '[data]\nsources = [{ format = "messages", path = "https://example.org/a.jsonl" }]\n',
         "N901",
         "reading the address `https://example.org/a.jsonl` is not available yet",
-        ("name a .json or .jsonl file",),
+        ("name a file",),
     ),
     "workers": (
         "[data]\nstreaming = true\nloader_workers = 4\n",
@@ -181,6 +178,12 @@ WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "D731",
         "`flash3` keeps packed samples apart only in micro batches of one row",
         ('set `micro_size` to 1, or use `attention = "sdpa"`',),
+    ),
+    "mixing": (
+        '[data]\npacking = "padding-free"\n[model]\npath = "recurrent-model"\n',
+        "D735",
+        "a model of type `mamba2` mixes samples that share a row",
+        ('leave `packing` out, or write `packing = "off"`',),
     ),
 }
 
@@ -205,6 +208,20 @@ def test_masks_keep_samples_apart(attention: str, found: Find) -> None:
     """Attention that takes a mask keeps packed samples apart at any micro batch."""
     findings = found(f'[data]\npacking = "isolated"\n[model]\nattention = "{attention}"\n')
     assert of(findings, "D731") == []
+
+
+def test_flash_looks_at_the_rows_that_follow(found: Find) -> None:
+    """Rows of a micro batch that follow from the other numbers count; padding-free, there is always one."""
+    text = (
+        '[data]\npacking = "{}"\n[model]\nattention = "flash2"\n[launch]\ndevice = "gpu"\n'
+        "[batch]\nglobal_size = 8\naccumulation_steps = {}\n"
+    )
+    base = tiny.BASE.replace("micro_size = 2\n", "")
+    counts = [
+        len(of(found(text.format(packing, steps), base=base), "D731"))
+        for packing, steps in (("isolated", 2), ("isolated", 8), ("padding-free", 2))
+    ]
+    assert counts == [1, 0, 0]
 
 
 def test_a_stream_is_told_all_at_once(found: Find) -> None:

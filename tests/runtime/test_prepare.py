@@ -78,6 +78,15 @@ def test_tokens_do_not_depend_on_the_workers(work: Path, workers: int) -> None:
     assert list(train.trainable) == list(plain.trainable)
 
 
+def test_the_last_answer_alone_survives_truncation(work: Path) -> None:
+    """What decides tokens decides them here as in one process: the last answer only, some of it always kept."""
+    options = Options(loss_on="last", max_length=30, too_long="truncate", reserved_answer=4)
+    train, _ = open_prepared(run(work, options=options))
+    plain = in_one_process(work, loss_on="last", max_length=30, reserved_answer=4)
+    assert list(train) == list(plain)
+    assert all(2 <= count <= 30 for count in train.trainable)
+
+
 @pytest.mark.parametrize("rows", [30, 0.1])
 def test_the_same_rows_are_held_out(work: Path, rows: int | float) -> None:
     """Evaluation rows are those that `split` draws for the seed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tiny
 from tunec.runtime import preview
 from tunec.runtime.data import Messages, Options, Tokenizer, prepare
 from tunec.runtime.data.samples import IGNORED, Sample
@@ -348,3 +350,33 @@ def test_a_page_that_cannot_be_written(folder: Path) -> None:
     """A folder that is missing is one line."""
     with pytest.raises(UserError, match="No such file"):
         show(folder, "--html", str(folder / "missing" / "page.html"))
+
+
+# --- the program -----------------------------------------------------------------------------------------
+
+
+def test_the_program(workspace: Path) -> None:
+    """`tunec preview` compiles, prepares and shows; errors are a line and an exit code."""
+    spec = tiny.write_spec(workspace / "spec.toml", "")
+    command = [sys.executable, "-c", "from tunec.compiler.cli import main; main()", "preview"]
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, str(spec), *words],
+            cwd=workspace,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = run("--row", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("chat  data/chat.jsonl\n  rows     24 read, 24 kept, ")
+    assert "\ndata/chat.jsonl:2  " in done.stdout
+    assert "\x1b" not in done.stdout
+    missing = run("--row", "99")
+    assert missing.returncode == 11
+    assert missing.stderr.startswith("error: no sample comes from row 99 of data/chat.jsonl\n")
+    usage = run("--sample", "-1")
+    assert usage.returncode == 2
+    assert "must not be negative" in usage.stderr

@@ -9,14 +9,12 @@ from pathlib import Path
 from tunec.runtime import data, models, objectives, session, training
 
 RUN_DIR = Path(__file__).resolve().parent
-FINGERPRINT = "697813845b5e10ea5044e39a38bc9773322dbaf5808288dce8b1d4d3179b8d17"
+FINGERPRINT = "3e8e4e66aa8e7b8748740ad53d2064483b60f85a32c089b92944f7db80f8d1f8"
 
 
 def main() -> None:
     """Open the data, load the model, train it, save it."""
     with session.start(run_dir=RUN_DIR, seed=42) as run:
-        # Tokens are on disk: prepare.py made them before this process existed.
-        train, evaluation = data.load(RUN_DIR)
         tokenizer = models.load_tokenizer(
             RUN_DIR / "../model",
             # chatml
@@ -24,6 +22,8 @@ def main() -> None:
             eos_token="<|im_end|>",
             stop_words=["<|im_start|>"],
         )
+        # Tokens are on disk: prepare.py made them before this process existed.
+        train, evaluation = data.load(RUN_DIR, tokenizer)
 
         # From here on all processes work together.
         run.connect(
@@ -60,7 +60,7 @@ def main() -> None:
             objective=objectives.Sft(),
             train=train,
             evaluation=evaluation,
-            num_steps=3,
+            num_steps=2,
             micro_batch_size=2,
             # 4 / (2 x 1)
             accumulation_steps=2,

@@ -15,11 +15,11 @@ FINGERPRINT = "cf40ab16b326bf20ffd76543000ce96224aeca16518f17267497793f69db304b"
 def main() -> None:
     """Open the data, load the model, train it, save it."""
     with session.start(run_dir=RUN_DIR, seed=7) as run:
-        # Tokens are on disk: prepare.py made them before this process existed.
-        train, evaluation = data.load(RUN_DIR)
         tokenizer = models.load_tokenizer(
             RUN_DIR / "../../model",
         )
+        # Tokens are on disk: prepare.py made them before this process existed.
+        train, evaluation = data.load(RUN_DIR, tokenizer)
 
         # From here on all processes work together.
         run.connect(

@@ -15,11 +15,11 @@ FINGERPRINT = "aab9ec3f25880f956c889f79f2cb9ffd6b9dd5b7cba7777eaa3ce1360151dd0e"
 def main() -> None:
     """Open the data, load the model, train it, save it."""
     with session.start(run_dir=RUN_DIR, seed=42) as run:
-        # Tokens are on disk: prepare.py made them before this process existed.
-        train, evaluation = data.load(RUN_DIR)
         tokenizer = models.load_tokenizer(
             RUN_DIR / "../model",
         )
+        # Tokens are on disk: prepare.py made them before this process existed.
+        train, evaluation = data.load(RUN_DIR, tokenizer)
 
         # From here on all processes work together.
         run.connect(

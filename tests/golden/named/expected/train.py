@@ -15,8 +15,6 @@ FINGERPRINT = "a04e69e439dadfb8ae21595fb17bbc35ff4a3cae42dfe89033d2595fa75e96d2"
 def main() -> None:
     """Open the data, load the model, train it, save it."""
     with session.start(run_dir=RUN_DIR, seed=42) as run:
-        # Tokens are on disk: prepare.py made them before this process existed.
-        train, evaluation = data.load(RUN_DIR)
         tokenizer = models.load_tokenizer(
             RUN_DIR / "../model",
             # chatml
@@ -24,6 +22,8 @@ def main() -> None:
             eos_token="<|im_end|>",
             stop_words=["<|im_start|>"],
         )
+        # Tokens are on disk: prepare.py made them before this process existed.
+        train, evaluation = data.load(RUN_DIR, tokenizer)
 
         # From here on all processes work together.
         run.connect(

@@ -15,11 +15,11 @@ FINGERPRINT = "5c0b3c5b3c18dbda81479e28c1e0df94ea51e7845286bea39a81b354ee8de679"
 def main() -> None:
     """Open the data, load the model, train it, save it."""
     with session.start(run_dir=RUN_DIR, seed=42) as run:
-        # Tokens are on disk: prepare.py made them before this process existed.
-        train, evaluation = data.load(RUN_DIR)
         tokenizer = models.load_tokenizer(
             RUN_DIR / "../model",
         )
+        # Tokens are on disk: prepare.py made them before this process existed.
+        train, evaluation = data.load(RUN_DIR, tokenizer)
 
         # From here on all processes work together.
         run.connect(

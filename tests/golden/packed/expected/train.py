@@ -15,15 +15,15 @@ FINGERPRINT = "26ac92497e183bd4612bf7d30940f41ab5a35ce8641556c3480e4481fcf18e67"
 def main() -> None:
     """Open the data, load the model, train it, save it."""
     with session.start(run_dir=RUN_DIR, seed=42) as run:
+        tokenizer = models.load_tokenizer(
+            RUN_DIR / "../model",
+        )
         # Tokens are on disk: prepare.py made them before this process existed.
-        train, evaluation = data.load(RUN_DIR)
+        train, evaluation = data.load(RUN_DIR, tokenizer)
         # Rows full of samples that do not see each other; from here on, a row is what batches count.
         train = data.pack(
             train,
             max_length=128,
-        )
-        tokenizer = models.load_tokenizer(
-            RUN_DIR / "../model",
         )
 
         # From here on all processes work together.

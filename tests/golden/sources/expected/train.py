@@ -15,12 +15,12 @@ FINGERPRINT = "22e1981716fa5f83e044e004d8593d8faedb2ec9594c0739cfb4dd0cad37ae33"
 def main() -> None:
     """Open the data, load the model, train it, save it."""
     with session.start(run_dir=RUN_DIR, seed=42) as run:
-        # Tokens are on disk: prepare.py made them before this process existed.
-        train, evaluation = data.load(RUN_DIR)
         tokenizer = models.load_tokenizer(
             RUN_DIR / "../model",
             chat_template=RUN_DIR / "../chat.jinja",
         )
+        # Tokens are on disk: prepare.py made them before this process existed.
+        train, evaluation = data.load(RUN_DIR, tokenizer)
 
         # From here on all processes work together.
         run.connect(
