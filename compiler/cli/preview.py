@@ -18,5 +18,6 @@ def add(verbs: Any) -> None:
         "  --row K, --source NAME        the sample of line K; one source alone\n"
         "  --problems                    the rows behind each gate, with file and line\n"
         "  --html FILE                   write one page instead, to be opened in a browser\n"
+        "  --tokens                      a line for each token, with its place and id\n"
         "  --full, --seed N, --no-color",
     )

@@ -71,7 +71,9 @@ def check_rows(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
         # A column that no row has is reported as that, with the similar names.
         if fact.bad_row is not None and not missing_columns(source, fact):
             bad = fact.bad_row
-            yield error(
+            # Rows that are skipped are listed when the data are prepared.
+            finding = warning if spec.data.bad_rows == "skip" else error
+            yield finding(
                 "D702",
                 f"row at `{text}:{bad.line}`: {bad.message}",
                 path,

@@ -7,6 +7,7 @@ import csv
 import gzip
 import lzma
 import os
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,8 +24,6 @@ LINES = (".json", ".jsonl")
 TABLES = (".parquet", ".arrow", ".feather")
 KINDS = (*LINES, ".csv", ".txt", *TABLES)
 """Files that hold rows."""
-BAD_BYTES = (OSError, EOFError, zlib.error, lzma.LZMAError)
-"""What damaged compressed files raise."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def raw_rows(path: Path) -> Iterator[tuple[int, Raw]]:
         yield from reader(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such data file", code=ExitCode.DATA) from None
-    except BAD_BYTES as fault:
+    except _damage() as fault:
         cause = getattr(fault, "strerror", None) or f"the file is damaged: {fault}"
         raise UserError(f"{path}: {cause}", code=ExitCode.DATA) from None
 
@@ -239,6 +238,13 @@ def _open_zst(path: Path) -> Any:
             code=ExitCode.ENVIRONMENT,
         ) from None
     return zstandard.open(path, "rb")
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """Return what damaged compressed files raise; of a package, only where it was needed."""
+    loaded = sys.modules.get("zstandard")
+    errors = (OSError, EOFError, zlib.error, lzma.LZMAError)
+    return errors if loaded is None else (*errors, loaded.ZstdError)
 
 
 _OPENERS: dict[str, Callable[[Path], Any]] = {

@@ -22,6 +22,7 @@ class Options:
     source: str | None = None
     problems: bool = False
     full: bool = False
+    tokens: bool = False
     seed: int = 0
     color: bool = True
     html: Path | None = None
@@ -37,6 +38,7 @@ def options(words: Sequence[str] | None = None) -> Options:
         source=known.source,
         problems=known.problems,
         full=known.full,
+        tokens=known.tokens,
         seed=known.seed,
         color=not known.no_color,
         html=known.html,
@@ -55,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--source", metavar="NAME", help="this source alone")
     add("--problems", action="store_true", help="the rows behind each gate, with file and line")
     add("--full", action="store_true", help="do not shorten long samples")
+    add("--tokens", action="store_true", help="a line for each token, with its place and id")
     add("--seed", type=int, default=0, metavar="N", help="draw other samples (default: 0)")
     add("--no-color", action="store_true", help="plain text; NO_COLOR in the environment does too")
     add("--html", type=Path, metavar="FILE", help=f"write one page with {ON_PAGE} samples instead")

@@ -67,7 +67,7 @@ def _digest(text: str) -> str:
 
 def _table(view: View) -> Iterator[str]:
     heads = ["source", "read", "kept", *GATES.values(), "tokens", "carry loss"]
-    heads += [f"{percent} %" for percent in PERCENTS]
+    heads += [f"{percent}&nbsp;%" for percent in PERCENTS]
     yield '<div class="scroll"><table>'
     yield "<tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"
     for source in view.sources:

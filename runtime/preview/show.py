@@ -50,7 +50,7 @@ def show(
     shown = _chosen(view, tokenizer, options)
     if shown:
         print(f"\n{terminal.legend()}")
-    _print_all(line for sample in shown for line in terminal.sample(sample))
+    _print_all(line for sample in shown for line in terminal.sample(sample, tokens=options.tokens))
 
 
 def _print_all(lines: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import TextIO
 
@@ -73,8 +74,8 @@ class Terminal:
         )
         return "  ".join(self._run([part]) for part in parts)
 
-    def sample(self, sample: Shown) -> Iterator[str]:
-        """Yield a sample: where it is from, and its tokens."""
+    def sample(self, sample: Shown, *, tokens: bool = False) -> Iterator[str]:
+        """Yield a sample: where it is from, and its text; or with `tokens` a line for each of them."""
         use = "evaluation" if sample.evaluation else "training"
         parts = [
             f"{sample.length:,} tokens",
@@ -84,8 +85,22 @@ class Terminal:
         ]
         yield ""
         yield self._bold(visible(near(sample.place))) + f"  {', '.join(parts)}"
+        if tokens:
+            yield from self._token_lines(sample.pieces)
+            return
         text = "".join(self._run(list(run)) for _, run in groupby(sample.pieces, key=_look))
         yield text.removesuffix("\n")
+
+    def _token_lines(self, pieces: Sequence[Piece | Gap]) -> Iterator[str]:
+        at = 0
+        for piece in pieces:
+            if isinstance(piece, Gap):
+                yield self._gap(piece).strip("\n")
+                at += piece.count
+                continue
+            ids = " ".join(map(str, piece.ids))
+            yield f"{at:7}  {ids:>12}  {self._run([replace(piece, text=visible(piece.text))])}"
+            at += len(piece.ids)
 
     def _run(self, run: Sequence[Piece | Gap]) -> str:
         """Return pieces that look alike."""

@@ -7,7 +7,6 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-import tiny
 from tunec.compiler.diagnostics import Diagnostic
 from tunec.compiler.pipeline import analyse
 from tunec.compiler.report import region_of

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import tiny
 from tunec.compiler.diagnostics import Level
 from tunec.compiler.facts import Facts, gather
+from tunec.compiler.forecast import describe
 from tunec.compiler.pipeline import analyse, plan_of
 from tunec.compiler.plan import Plan, make_plan
 from tunec.compiler.rules import check
@@ -218,9 +219,9 @@ def test_packed_rows_are_not_counted_here(plan: MakePlan, workspace: Path) -> No
     tiny.write_over(workspace / "spec.toml", text.format("padding-free"))
     free = plan_of(analyse(workspace / "spec.toml", {}))
     assert (free.duration.num_rows, free.duration.num_steps) == (24, 12)
-    given = plan('[data]\npacking = "isolated"\n')
-    assert given.duration.num_steps == 4
-    assert "epochs of" not in describe(given, ())
+    written = plan('[data]\npacking = "isolated"\n')
+    assert written.duration.num_steps == 4
+    assert "epochs of" not in describe(written, ())
 
 
 # --- adapters --------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def test_the_runtime_declares_what_it_imports() -> None:
     """Whatever the runtime imports stands in one of the extras."""
     extras = PROJECT["project"]["optional-dependencies"]
     declared = {
-        line.split(">")[0].split("=")[0] for name in ("train", "gguf") for line in extras[name]
+        line.split(">")[0].split("=")[0] for name in ("train", "gguf", "data") for line in extras[name]
     }
     assert foreign("runtime", declared) == []
 

@@ -123,6 +123,18 @@ def test_nested_columns_of_a_table(tmp_path: Path) -> None:
     assert found.messages == plain.messages
 
 
+def test_zst(tmp_path: Path) -> None:
+    """Zstandard is read where its package is installed, and damage is told as for the others."""
+    zstandard = pytest.importorskip("zstandard")
+    path = tmp_path / "rows.jsonl.zst"
+    path.write_bytes(zstandard.compress(lines(ROWS)))
+    assert [conversation.place for conversation in alpaca(path)] == [
+        f"{path}:{n}" for n in (1, 2, 3)
+    ]
+    path.write_bytes(b"noise" * 40)
+    assert fault(path).message.startswith(f"{path}: the file is damaged: ")
+
+
 # Several files
 
 

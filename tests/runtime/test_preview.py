@@ -103,6 +103,15 @@ def test_a_sample_as_text(
     )
 
 
+def test_a_line_for_each_token(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --tokens each token stands on a line with its place and id; line breaks are written out."""
+    show(folder, "--row", "5", "--tokens")
+    lines = capsys.readouterr().out.split("training\n")[1].splitlines()
+    assert lines[0] == "      0             1  ‹<|im_start|>›"
+    assert [int(line.split()[0]) for line in lines] == list(range(22))
+    assert any(line.endswith(r"  ⟦\n⟧") for line in lines)
+
+
 @pytest.mark.parametrize("colour", [False, True])
 def test_a_terminal_obeys_nothing_of_the_data(
     colour: bool,

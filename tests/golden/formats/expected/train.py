@@ -9,7 +9,7 @@ from pathlib import Path
 from tunec.runtime import data, models, objectives, session, training
 
 RUN_DIR = Path(__file__).resolve().parent
-FINGERPRINT = "3e8e4e66aa8e7b8748740ad53d2064483b60f85a32c089b92944f7db80f8d1f8"
+FINGERPRINT = "998c075a3103837186857ab52aee9e1eb2d5eaa9b6a1cf84bc6009b5f14b7965"
 
 
 def main() -> None:
