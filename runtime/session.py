@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from . import rank as rank_module
 from .errors import ExitCode, UserError
+from .shared_memory import remove_buffers
 from .storage import write_text
 
 Device = Literal["cpu", "gpu"]
@@ -236,6 +237,9 @@ def _leave(session: Session, code: int) -> None:
     session.life.leave()
     if code == ExitCode.OK:
         _disconnect()
+    if "TUNEC_SUPERVISOR_PID" not in os.environ and "MASTER_PORT" in os.environ:
+        # With a supervisor it is done when the last rank has ended.
+        remove_buffers(os.environ["MASTER_PORT"])
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -29,6 +29,7 @@ from .preparation import prepare
 from .processes import end_descendants, oom_kills
 from .rank import prctl
 from .run_folder import check_manifest, clear, delete, locked
+from .shared_memory import remove_buffers
 from .watch import InterruptedEarlyError, Signals, Watch
 
 _POLL_S = 0.1
@@ -99,6 +100,7 @@ def _attempt(
             time.sleep(_POLL_S)
     finally:
         end_descendants(watch.note_end)
+        remove_buffers(port)
     watch.out_of_memory = oom_kills() > killed_before
     code, text = outcome(watch)
     delete(options.run_dir / "pids")

@@ -32,11 +32,11 @@ def run_alone(run_dir: Path, patch: str = "") -> subprocess.CompletedProcess[str
 
 
 def test_nothing_to_learn(workspace: Path) -> None:
-    """A run whose every token is masked ends before any training."""
-    run_dir = runs.compile_spec(workspace, "[data]\nmax_length = 4\n")
+    """A run with nothing left to learn ends before any training."""
+    run_dir = runs.compile_spec(workspace, '[data]\nmax_length = 4\ntoo_long = "drop"\n')
     done = runs.launch(run_dir)
     assert done.returncode == ExitCode.DATA
-    assert "carries loss: the run would learn nothing" in done.stderr
+    assert "all 24 samples are longer than `data.max_length` = 4 and were dropped" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 
@@ -47,6 +47,22 @@ def test_data_changed_since(workspace: Path) -> None:
     done = run_alone(run_dir)
     assert done.returncode == ExitCode.CONFLICT
     assert "there are 25 training rows, the plan was made for 24" in done.stderr
+
+
+def test_no_shared_memory_is_left(workspace: Path) -> None:
+    """A finished run leaves none of DeepSpeed's buffers in the machine's memory, with a supervisor or alone."""
+    before = buffers()
+    run_dir = runs.compile_spec(workspace, "[launch]\nprocesses = 2\n")
+    assert runs.launch(run_dir).returncode == 0
+    assert buffers() <= before
+    alone = runs.compile_spec(workspace, '[run]\noutput_dir = "runs/alone"\n', "alone.toml")
+    assert run_alone(alone).returncode == 0
+    assert buffers() <= before
+
+
+def buffers() -> set[str]:
+    """The names of DeepSpeed's buffers in shared memory."""
+    return {path.name for path in Path("/dev/shm").glob("deepspeed_allreduce_buffer_*")}
 
 
 def test_bad_row(workspace: Path) -> None:
