@@ -64,7 +64,10 @@ def test_the_compiler_is_light() -> None:
     others = foreign("compiler", LIGHT)
     assert {place.split(":")[0] for place in others} <= {"compiler/importers/reading.py"}
     assert {place.split(": ")[1] for place in others} <= {"yaml"}
-    assert any(line.lower().startswith("pyyaml") for line in PROJECT["project"]["optional-dependencies"]["import"])
+    assert any(
+        line.lower().startswith("pyyaml")
+        for line in PROJECT["project"]["optional-dependencies"]["import"]
+    )
     names = {line.split(">")[0].lower() for line in PROJECT["project"]["dependencies"]}
     assert names == {"attrs", "cattrs", "tomli", "jinja2"}
 
@@ -73,7 +76,9 @@ def test_the_runtime_declares_what_it_imports() -> None:
     """Whatever the runtime imports stands in one of the extras."""
     extras = PROJECT["project"]["optional-dependencies"]
     declared = {
-        line.split(">")[0].split("=")[0] for name in ("train", "gguf", "data") for line in extras[name]
+        line.split(">")[0].split("=")[0]
+        for name in ("train", "gguf", "data")
+        for line in extras[name]
     }
     assert foreign("runtime", declared) == []
 
