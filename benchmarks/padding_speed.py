@@ -70,13 +70,13 @@ def _train(
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
     # Not measured: the first pass sets up threads and kernels, a short one is enough.
-    objective.loss_sum(model, Collator(0)([Sample([1] * 32, [1] * 32)])).backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(objective.loss_sum(model, Collator(0)([Sample([1] * 32, [1] * 32)])))
     optimizer.zero_grad()
     losses = []
     started = time.perf_counter()
     for batch in batches:
         loss = objective.loss_sum(model, batch) / objective.num_items(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(float(loss.detach()))
