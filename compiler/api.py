@@ -21,12 +21,12 @@ from .composition import Composition, CompositionError
 from .diagnostics import Diagnostic
 from .document import Document, DocumentError, parse_document, read_document
 from .pipeline import Analysis, analyse_document, composed, plan_of
-from .plain import data_of, document_of, read_json, unwritable
+from .plain import document_of, read_json, unwritable
 from .render import render_files
 from .render.toml import toml_lines
 from .report import Source, main_document, render_text
 from .spec import Spec
-from .structure import structure, written_values
+from .structure import structure, unstructure, written_values
 
 __all__ = [
     "ApplyError",
@@ -154,7 +154,7 @@ def compile_spec(spec: Spec, *, base_dir: Path | None = None, force: bool = Fals
 def _document(spec: Spec) -> Document:
     """Return a spec built in code as a document; raise what TOML cannot hold."""
     try:
-        return _written(document_of(data_of(spec), NAME))
+        return _written(document_of(unstructure(spec), NAME))
     except DocumentError as fault:
         raise SpecError(fault.diagnostics, fault) from None
 

@@ -46,13 +46,12 @@ def _example_keys(node: Node) -> str:
 
 
 def unknown_key(table: Table, key: str) -> tuple[Diagnostic, tuple[SpecPath, ...]]:
-    """Return what to say about a key, and the paths of absent values that were probably meant."""
+    """Return what to say about a key, and the paths of the values that were probably meant, given or not."""
     path = (*table.path, key)
     other_kind = _key_of_other_kind(table, key)
     if other_kind is not None:
         return other_kind, ()
     advice = advise(table, key)
-    claims = tuple(claim for claim in advice.claims if not _is_present(table, claim))
     found = error(
         "T201",
         _unknown_message(table, key),
@@ -63,7 +62,7 @@ def unknown_key(table: Table, key: str) -> tuple[Diagnostic, tuple[SpecPath, ...
         notes=(*_odd_letters(key), *(() if advice.text else _known_keys(table))),
         fix=advice.fix,
     )
-    return found, claims
+    return found, advice.claims
 
 
 def _odd_letters(key: str) -> tuple[str, ...]:
@@ -73,11 +72,6 @@ def _odd_letters(key: str) -> tuple[str, ...]:
 
 def _is_section(table: Table, key: str) -> bool:
     return not table.path and isinstance(table.data[key], dict | list)
-
-
-def _is_present(table: Table, path: SpecPath) -> bool:
-    """Return whether a value of this table is given; other tables are not looked at."""
-    return path[:-1] == table.path and path[-1] in table.data
 
 
 def _unknown_message(table: Table, key: str) -> str:

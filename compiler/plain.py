@@ -7,33 +7,13 @@ import math
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from attrs import NOTHING, evolve
+from attrs import evolve
 
 from .diagnostics import Diagnostic, SpecPath, error
 from .document import Document, DocumentError, parse_document
-from .field_types import class_of, fields_of, is_section
 from .render.toml import toml_lines
 from .scanner import MAX_DEPTH
 from .toml_words import dotted
-
-
-def data_of(section: Any) -> dict[str, Any]:
-    """Return a spec (or a section) built in code as plain data: without what is not given, but with what is wrong."""
-    found: dict[str, Any] = {}
-    for name, field in fields_of(class_of(section)).items():
-        value = getattr(section, name)
-        # Without a word in TOML, None can only be what a field is when nothing is said.
-        if value is not None or field.default not in (None, NOTHING):
-            found[name] = _data(value)
-    return found
-
-
-def _data(value: Any) -> Any:
-    if is_section(value):
-        return data_of(value)
-    if isinstance(value, tuple):
-        return [_data(item) for item in value]
-    return {key: _data(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def document_of(data: dict[str, Any], name: str) -> Document:

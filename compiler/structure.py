@@ -69,9 +69,17 @@ def structure(data: dict[str, Any]) -> Structured:
 
 
 def unstructure(spec: Any) -> dict[str, Any]:
-    """Return a spec (or one of its sections) as plain data: no `None`, lists for tuples."""
-    named = ((field.name, getattr(spec, field.name)) for field in attrs.fields(class_of(spec)))
-    return {name: _plain(value) for name, value in named if value is not None}
+    """Return a spec (or one of its sections) as plain data: without what is not given, lists for tuples.
+
+    In a spec built in code a value may be wrong: it stays as it is, to be refused when the data are structured.
+    """
+    found: dict[str, Any] = {}
+    for name, field in fields_of(class_of(spec)).items():
+        value = getattr(spec, name)
+        # Without a word in TOML, None can only be what a field is when nothing is said.
+        if value is not None or field.default not in (None, attrs.NOTHING):
+            found[name] = _plain(value)
+    return found
 
 
 def written_values(spec: Any) -> dict[str, Any]:
@@ -107,7 +115,7 @@ def _written(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    if attrs.has(type(value)):
+    if is_section(value):
         return unstructure(value)
     if isinstance(value, tuple):
         return [_plain(item) for item in value]

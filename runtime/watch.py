@@ -106,10 +106,11 @@ class Watch:
         self.ranks |= present
         gone = [rank for rank in present.values() if not is_alive(rank.pid, rank.started)]
         for rank in gone:
+            # Asked first and again: the launcher may collect the rank at any moment, and then nobody knows.
+            if status := zombie_status(rank.pid):
+                self.ended.setdefault(rank.pid, status)
             if rank.number not in self.lost and self._has_vanished(rank):
                 self.lost[rank.number] = time.time()
-                if status := zombie_status(rank.pid):
-                    self.ended.setdefault(rank.pid, status)
 
     def _has_vanished(self, rank: Rank) -> bool:
         # Read again: a rank that ends well removes its file first, perhaps just after it was listed.

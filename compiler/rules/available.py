@@ -12,7 +12,7 @@ from ..diagnostics import Diagnostic, SpecPath, error
 from ..facts import Facts
 from ..field_types import class_of, default_of, fields_of, is_section, tag_of
 from ..spec import Spec
-from ..toml_words import toml_value
+from ..toml_words import dotted, toml_value
 from .data import check_read
 from .look import data_facts
 from .rule import Rule
@@ -251,8 +251,8 @@ def is_honoured(name: str) -> bool:
 
 def _refuse_table(path: SpecPath, tag: tuple[str, str] | None) -> Diagnostic:
     if tag is None:
-        return _refuse(path, f"`{_words(path)}`")
-    return _refuse((*path, tag[0]), f'`{_words(path)}` with `{tag[0]} = "{tag[1]}"`')
+        return _refuse(path, f"`{dotted(path)}`")
+    return _refuse((*path, tag[0]), f'`{dotted(path)}` with `{tag[0]} = "{tag[1]}"`')
 
 
 def _settings(path: SpecPath, name: str, table: Any) -> Iterator[Diagnostic]:
@@ -263,7 +263,7 @@ def _settings(path: SpecPath, name: str, table: Any) -> Iterator[Diagnostic]:
         if _is_table(value) or allowed is None or value == default or value in allowed:
             continue
         here = (*path, field)
-        yield _refuse(here, f"`{_words(here)}{f' = {toml_value(value)}' if allowed else ''}`")
+        yield _refuse(here, f"`{dotted(here)}{f' = {toml_value(value)}' if allowed else ''}`")
 
 
 def _refuse(path: SpecPath, words: str) -> Diagnostic:
@@ -285,13 +285,6 @@ def _defaults(cls: type) -> dict[str, Any]:
     tag = tag_of(cls)
     names = (name for name in fields_of(cls) if tag is None or name != tag[0])
     return {name: default_of(fields_of(cls)[name]) for name in names}
-
-
-def _words(path: SpecPath) -> str:
-    text = ""
-    for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
-    return text
 
 
 RULES = (Rule("N901", "not available yet", pure=check_available, factual=check_catalogs),)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -11,6 +10,7 @@ from attrs import frozen
 from ..diagnostics import Label, SpecPath
 from ..facts import Facts
 from ..facts.config import Quantized
+from ..names import nearest
 from ..spec import (
     AdaLora,
     Boft,
@@ -88,8 +88,8 @@ def text_at(spec: Spec, path: SpecPath) -> str:
 
 def similar(word: str, names: Collection[str]) -> str | None:
     """Return the name that is nearest to a misspelt one, or None when none is near."""
-    found = difflib.get_close_matches(word[:200], names, n=1, cutoff=0.6)
-    return found[0] if found else None
+    found: str | None = nearest(word, tuple(names))
+    return found
 
 
 def choices(word: str, names: Iterable[str], what: str) -> str:

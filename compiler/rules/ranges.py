@@ -9,6 +9,7 @@ import attrs
 
 from ..diagnostics import Diagnostic, SpecPath, error
 from ..spec import Spec
+from ..toml_words import dotted
 from .bounds import ANY, BOUNDS, COUNT, NATURAL, PART, POSITIVE, SHARE, Range
 from .rule import Rule
 from .walk import kindless, tables, texts
@@ -92,7 +93,7 @@ def check_ranges(spec: Spec) -> Iterator[Diagnostic]:
         if allowed is not None and not allowed.holds(value):
             yield error(
                 "T210",
-                f"`{_name(path)}` is {value}, allowed is {allowed.text}",
+                f"`{dotted(path)}` is {value}, allowed is {allowed.text}",
                 path,
                 label=f"must be {allowed.text}",
             )
@@ -161,7 +162,7 @@ def check_texts(spec: Spec) -> Iterator[Diagnostic]:
         if bad is not None:
             yield error(
                 "T212",
-                f"`{_name(path)}` holds the invisible character U+{ord(bad):04X}",
+                f"`{dotted(path)}` holds the invisible character U+{ord(bad):04X}",
                 path,
                 helps=("retype the text",),
             )
@@ -183,7 +184,7 @@ def check_empty(spec: Spec) -> Iterator[Diagnostic]:
     """
     for path, value in texts(spec):
         if value == "" and _key(path) != "generation.system":
-            yield error("T213", f"`{_name(path)}` is empty", path)
+            yield error("T213", f"`{dotted(path)}` is empty", path)
     if not spec.data.sources:
         yield error(
             "T213", "`data.sources` is empty: there is nothing to learn from", ("data", "sources")
@@ -197,13 +198,6 @@ def _is_invisible(character: str) -> bool:
 
 def _key(path: SpecPath) -> str:
     return ".".join("*" if isinstance(step, int) else step for step in path)
-
-
-def _name(path: SpecPath) -> str:
-    text = ""
-    for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
-    return text
 
 
 RULES = (

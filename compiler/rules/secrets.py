@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ..diagnostics import Diagnostic, SpecPath, error
 from ..secret_texts import is_variable, kind_of_secret
 from ..spec import Spec
+from ..toml_words import dotted
 from .rule import Rule
 from .walk import texts
 
@@ -37,7 +38,7 @@ def check_names(spec: Spec) -> Iterator[Diagnostic]:
             name = str(path[-1])
             yield error(
                 "S501",
-                f"`{_words(path)}` is not the name of an environment variable",
+                f"`{dotted(path)}` is not the name of an environment variable",
                 path,
                 helps=(
                     f'write the name of the variable, such as `{name} = "{_example(name)}"`; '
@@ -79,18 +80,11 @@ def check_values(spec: Spec) -> Iterator[Diagnostic]:
         if kind is not None and not _is_env(path):
             yield error(
                 "S503",
-                f"`{_words(path)}` holds what looks like {kind}",
+                f"`{dotted(path)}` holds what looks like {kind}",
                 path,
                 on_key=True,
                 helps=(WHERE,),
             )
-
-
-def _words(path: SpecPath) -> str:
-    text = ""
-    for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
-    return text
 
 
 RULES = (

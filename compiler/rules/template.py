@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
-from ..chat_templates import CHAT_TEMPLATES, REASONING
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts
 from ..spec import FileTemplate, NamedTemplate, Spec, TokenizerTemplate
 from .common import similar
 from .rule import Rule
+
+if TYPE_CHECKING:
+    from ..chat import LibraryTemplate
 
 MARK = re.compile(r"<\|[A-Za-z0-9_]{1,60}\|>")
 
@@ -32,8 +35,8 @@ def check_name(spec: Spec) -> Iterator[Diagnostic]:
     ```
     """
     template = spec.template
-    if isinstance(template, NamedTemplate) and template.name not in CHAT_TEMPLATES:
-        near = similar(template.name.lower(), CHAT_TEMPLATES)
+    if isinstance(template, NamedTemplate) and template.name not in _library():
+        near = similar(template.name.lower(), _library())
         yield error(
             "M630",
             f"there is no template `{template.name}`",
@@ -66,7 +69,8 @@ def check_thinking(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """
     template = spec.template
     if isinstance(template, NamedTemplate):
-        thinks = template.name in REASONING or template.name not in CHAT_TEMPLATES
+        known = _library().get(template.name)
+        thinks = known is None or known.is_reasoning
     else:
         text = facts.chat_template
         thinks = text is None or "think" in text or "reasoning" in text
@@ -146,9 +150,7 @@ def check_end(spec: Spec) -> Iterator[Diagnostic]:
     template = spec.template
     if not isinstance(template, NamedTemplate) or not template.replace_eos:
         return
-    from ..chat import library
-
-    known = library().get(template.name)
+    known = _library().get(template.name)
     if known is not None and not known.stop:
         yield error(
             "M633",
@@ -193,6 +195,13 @@ def check_end_learned(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
         notes=("the model does not learn where an answer ends",),
         helps=("end the assistant's turns with `{{ eos_token }}` in the template",),
     )
+
+
+def _library() -> Mapping[str, LibraryTemplate]:
+    # The library costs some milliseconds, and most specs use the tokenizer's own template.
+    from ..chat import library
+
+    return library()
 
 
 def _answers_end(template: NamedTemplate) -> bool:

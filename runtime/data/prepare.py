@@ -34,6 +34,7 @@ from .prepared import (
 )
 from .progress import Progress
 from .samples import held_out
+from .tokenize import all_dropped
 from .tokenizer import Tokenizer
 from .users import note_use
 from .work import Job, Options, Result, work
@@ -275,8 +276,4 @@ def check_trainable(reports: Sequence[SourceReport], max_length: int) -> None:
     """Raise `UserError` (DATA) unless something is left; each sample that is carries loss."""
     read, kept = sum(r.read for r in reports), sum(r.kept for r in reports)
     if kept == 0:
-        raise UserError(
-            f"all {read:,} samples are longer than `data.max_length` = {max_length:,} and were dropped",
-            help="raise `data.max_length`",
-            code=ExitCode.DATA,
-        )
+        raise all_dropped(read, max_length)

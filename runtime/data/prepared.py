@@ -202,17 +202,14 @@ def load(run_dir: Path, tokenizer: Any = None) -> tuple[Samples, Samples]:
             help="start with ./launch.sh, or run prepare.py first",
             code=ExitCode.DATA,
         )
-    found = open_prepared(Path(folder))
-    if tokenizer is not None:
-        check_same(read_report(Path(folder)).get("tokenizer", ""), tokenizer)
-    return found
+    return open_prepared(Path(folder), tokenizer)
 
 
-def open_prepared(folder: Path) -> tuple[Samples, Samples]:
-    """Return (training, evaluation) samples of a prepared folder.
+def open_prepared(folder: Path, tokenizer: Any = None) -> tuple[Samples, Samples]:
+    """Return (training, evaluation) samples of a prepared folder, if made with the tokenizer that is given.
 
     Raises:
-        UserError: (DATA) the folder is missing, torn or changed.
+        UserError: (DATA) the folder is missing, torn or changed, or another tokenizer made it.
     """
     try:
         storage.verify_directory(folder, deep=False)
@@ -223,6 +220,8 @@ def open_prepared(folder: Path) -> tuple[Samples, Samples]:
             code=ExitCode.DATA,
         ) from None
     report = read_report(folder)
+    if tokenizer is not None:
+        check_same(report.get("tokenizer", ""), tokenizer)
     return _samples(folder, TRAIN, report, False), _samples(folder, EVAL, report, True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,51 @@ from .samples import IGNORED, Sample, Samples
 
 TooLong = Literal["truncate", "drop", "error"]
 BATCH = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What decides the tokens of a conversation."""
+
+    loss_on: LossOn
+    max_length: int
+    too_long: TooLong
+    reserved_answer: int = 1
+    """Tokens of the answer that truncation keeps at least."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A sample at its final length, and what was noticed about it."""
+
+    tokens: Tokens
+    loss: Flags
+    truncated: bool = False
+    endless: bool = False
+    """The loss never sees the end-of-sequence token."""
+
+
+def fitted(
+    conversation: Conversation, tokens: Tokens, loss: Flags, *, tokenizer: Any, options: Options
+) -> Fitted | None:
+    """Return the sample as the options want it, or None when it is dropped.
+
+    Raises:
+        UserError: (DATA) it is too long under `too_long = "error"`, or no token of it carries loss.
+    """
+    if not loss[1:].any():
+        raise answerless(conversation.place)
+    if len(tokens) <= options.max_length:
+        eos = tokenizer.eos_token_id
+        endless = options.loss_on != "all" and not (eos is not None and (tokens[loss] == eos).any())
+        return Fitted(tokens, loss, endless=endless)
+    if options.too_long == "error":
+        raise _too_long(conversation, len(tokens), options.max_length)
+    if options.too_long == "drop":
+        return None
+    reserved, bos = options.reserved_answer, tokenizer.bos_token_id
+    shortened = shorten(tokens, loss, options.max_length, reserved_answer=reserved, bos=bos)
+    return Fitted(*shortened, truncated=True)
 
 
 def tokenize(
@@ -36,24 +82,23 @@ def tokenize(
         UserError: (DATA) a sample above `max_length` under `too_long = "error"`, or one without a token that
             carries loss.
     """
+    options = Options(
+        loss_on=loss_on,
+        max_length=max_length,
+        too_long=too_long,
+        reserved_answer=reserved_answer,
+    )
     rows: list[Sample] = []
     truncated = dropped = endless = 0
     for conversation, ids, loss in _encoded(tokenizer, conversations, loss_on):
-        if not loss[1:].any():
-            raise answerless(conversation.place)
-        if len(ids) > max_length:
-            if too_long == "error":
-                raise _too_long(conversation, len(ids), max_length)
-            if too_long == "drop":
-                dropped += 1
-                continue
-            truncated += 1
-            ids, loss = shorten(
-                ids, loss, max_length, reserved_answer=reserved_answer, bos=tokenizer.bos_token_id
-            )
-        elif loss_on != "all" and tokenizer.eos_token_id not in ids[loss]:
-            endless += 1
-        rows.append(Sample(ids.tolist(), np.where(loss, ids.astype(np.int64), IGNORED).tolist()))
+        kept = fitted(conversation, ids, loss, tokenizer=tokenizer, options=options)
+        if kept is None:
+            dropped += 1
+            continue
+        truncated += kept.truncated
+        endless += kept.endless
+        labels = np.where(kept.loss, kept.tokens.astype(np.int64), IGNORED)
+        rows.append(Sample(kept.tokens.tolist(), labels.tolist()))
     samples = Samples(rows, len(conversations), truncated, dropped, _warnings(tokenizer, endless))
     _check(samples, max_length)
     return samples
@@ -96,8 +141,13 @@ def _warnings(tokenizer: Any, endless: int) -> tuple[str, ...]:
 
 def _check(samples: Samples, max_length: int) -> None:
     if not samples.rows:
-        raise UserError(
-            f"all {samples.num_read:,} samples are longer than `data.max_length` = {max_length:,} and were dropped",
-            help="raise `data.max_length`",
-            code=ExitCode.DATA,
-        )
+        raise all_dropped(samples.num_read, max_length)
+
+
+def all_dropped(num_read: int, max_length: int) -> UserError:
+    """Return the error for data of which nothing is left."""
+    return UserError(
+        f"all {num_read:,} samples are longer than `data.max_length` = {max_length:,} and were dropped",
+        help="raise `data.max_length`",
+        code=ExitCode.DATA,
+    )

@@ -14,36 +14,25 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ..errors import ExitCode, UserError
 from ..rank import PR_SET_PDEATHSIG, prctl
-from .chat import LossOn, Span, render
+from .chat import Span, render
 from .conversation import Conversation
-from .encode import Flags, Tokens, encode, shorten
+from .encode import Flags, Tokens, encode
 from .files import Raw, files_of
 from .formats import Source
 from .prepared import Part, SourceReport
 from .read import parse_row, rows_of
-from .tokenize import answerless
+from .tokenize import Options, fitted
 
 CHUNK = 256
 """Rows that a worker takes at a time."""
 SMALL_BYTES = 2**20
 """Below this size a second process costs more than it brings."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What decides the tokens of a conversation."""
-
-    loss_on: LossOn
-    max_length: int
-    too_long: Literal["truncate", "drop", "error"]
-    reserved_answer: int = 1
-    """Tokens of the answer that truncation keeps at least."""
 
 
 Row = tuple[int, int, Raw]
@@ -234,35 +223,17 @@ class Encoder:
         self, conversation: Conversation, encoded: tuple[Tokens, Flags], report: SourceReport
     ) -> tuple[Tokens, Flags] | None:
         """Return the sample at its final length, or None when it is dropped; raises `UserError` for a bad one."""
-        tokens, loss = encoded
-        options = self.options
-        if not loss[1:].any():
-            raise answerless(conversation.place)
-        if len(tokens) > options.max_length:
-            if options.too_long == "error":
-                raise _too_long(conversation, len(tokens), options.max_length)
-            if options.too_long == "drop":
-                report.note("dropped", conversation.place)
-                return None
+        kept = fitted(conversation, *encoded, tokenizer=self.tokenizer, options=self.options)
+        if kept is None:
+            report.note("dropped", conversation.place)
+            return None
+        if kept.truncated:
             report.note("truncated", conversation.place)
-            tokens, loss = shorten(
-                tokens,
-                loss,
-                options.max_length,
-                reserved_answer=options.reserved_answer,
-                bos=self.tokenizer.bos_token_id,
-            )
-        elif options.loss_on != "all" and not (tokens[loss] == self._eos).any():
-            report.endless += 1
+        report.endless += kept.endless
         report.kept += 1
-        report.tokens += len(tokens)
-        report.trainable += int(loss[1:].sum())
-        return tokens, loss
-
-    @property
-    def _eos(self) -> int:
-        eos = self.tokenizer.eos_token_id
-        return -1 if eos is None else int(eos)
+        report.tokens += len(kept.tokens)
+        report.trainable += int(kept.loss[1:].sum())
+        return kept.tokens, kept.loss
 
 
 def _note_bad(fault: UserError, report: SourceReport, faults: list[UserError]) -> None:
@@ -278,14 +249,6 @@ def _part(job: int, samples: Sequence[tuple[Place, Tokens, Flags]]) -> Part:
         trainable=np.array([loss[1:].sum() for _, _, loss in samples], np.int64),
         origins=np.array([(job, line) for (_, line), _, _ in samples], np.int64).reshape(-1, 2),
         files=np.array([number for (number, _), _, _ in samples], np.int64),
-    )
-
-
-def _too_long(conversation: Conversation, length: int, max_length: int) -> UserError:
-    return UserError(
-        f"{conversation.place}: the sample has {length:,} tokens, `data.max_length` is {max_length:,}",
-        help='raise `data.max_length`, or set `data.too_long` to "truncate" or "drop"',
-        code=ExitCode.DATA,
     )
 
 

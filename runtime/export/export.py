@@ -12,8 +12,8 @@ import torch
 
 from ..errors import ExitCode, UserError
 from ..models.folder import display, open_staging
-from ..models.load import DTYPES, Dtype, load_causal_lm, stored_dtype
-from ..models.variants import Method, load_tokenizer_of, load_trained
+from ..models.load import DTYPES, Dtype, load_causal_lm, load_tokenizer, stored_dtype
+from ..models.variants import Method, load_trained
 from ..session import program
 from ..storage import disk_errors, gib, replace_directory
 
@@ -56,7 +56,7 @@ def export(
         chosen: Dtype = stored_dtype(base, **hub) if dtype == "same" else dtype
         print("loading the trained model", flush=True)
         model = load_trained(trained, base=base, method=method, dtype="fp32", **hub).eval()
-        tokenizer = load_tokenizer_of(trained)
+        tokenizer = load_tokenizer(trained)
         probe = tokenizer(PROBE, return_tensors="pt", add_special_tokens=False)["input_ids"]
         expected = _logits(model, probe)
         untrained = None

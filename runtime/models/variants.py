@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ..errors import ExitCode, UserError
 from .folder import display
-from .load import Dtype, load_causal_lm, load_tokenizer
+from .load import Dtype, load_causal_lm
 
 Method = Literal["lora", "full"]
 
@@ -44,8 +44,3 @@ def load_trained(
         raise UserError(
             f"{display(trained)}: cannot load the adapter: {cause}", code=ExitCode.CHECKPOINT
         ) from None
-
-
-def load_tokenizer_of(trained: Path) -> Any:
-    """Return the tokenizer saved with the trained weights."""
-    return load_tokenizer(trained)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import tiny
-from tunec.compiler.chat_templates import CHAT_TEMPLATES, REASONING
+from tunec.compiler.chat import library
 from tunec.compiler.diagnostics import Diagnostic, Label, Level
 from tunec.compiler.model_types import MODEL_TYPES
 
@@ -223,8 +223,8 @@ def test_packages_are_asked_for_only_when_needed(told: Told) -> None:
 
 def test_names_of_templates_are_complete() -> None:
     """The library has 124 templates; those that think are among them."""
-    assert len(CHAT_TEMPLATES) == 124
-    assert REASONING < CHAT_TEMPLATES
+    assert len(library()) == 124
+    assert {name for name in library() if library()[name].is_reasoning} < set(library())
 
 
 def test_model_types_are_those_of_transformers() -> None:

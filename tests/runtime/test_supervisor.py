@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -851,7 +852,8 @@ def test_deepspeed_kills(run: Run, target: str, name: str, code: int) -> None:
     found, output = run.end(process)
     assert found == code, output
     if code == ExitCode.LOST:
-        assert "rank 1 was killed by SIGKILL" in output
+        # On a machine with much to do the node launcher can collect its rank before anybody has looked.
+        assert re.search("rank 1 (was killed by SIGKILL|ended without saying why)", output), output
     assert "Traceback" not in output
     newest = run.newest()
     assert newest is not None

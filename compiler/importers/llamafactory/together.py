@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
+from ...chat import library
 from ..convert import UnfitError, as_bool, as_dict, clean, is_nothing
 from ..placing import FILL_IN, TRAINS, Import
-
-REASONING = frozenset(
-    {
-        *("aeva", "deepseekr1", "ernie_vl", "gemma4", "gemma4n", "glm4_5v", "glm4_7", "glm4_moe"),
-        *("glm4v", "glmz1", "gpt_oss", "hy3", "keye_vl", "kimi_vl", "mimo", "mimo_v2", "mimo_vl"),
-        *("minimax2", "qwen3", "qwen3_5", "qwen3_6", "qwen3_omni", "qwen3_vl", "seed_oss", "youtu"),
-    }
-)
-"""Templates whose answers hold thoughts."""
 
 
 def read_model(work: Import) -> None:
@@ -151,7 +143,7 @@ def read_pissa(work: Import) -> None:
 def read_thinking(work: Import) -> None:
     """Decide how reasoning templates treat thoughts; other templates have none."""
     name = work.settings.word("template")
-    if name not in REASONING:
+    if name not in library() or not library()[name].is_reasoning:
         if work.settings.has("enable_thinking"):
             work.idle("enable_thinking", "it counts for reasoning templates only")
         return

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from importing import DATASETS, about, at, convert, loaded, read
+from tunec.compiler.chat import library
 from tunec.compiler.importers.draft import Kind
 from tunec.compiler.importers.importer import import_words
-from tunec.compiler.importers.llamafactory.together import REASONING
 from tunec.compiler.structure import structure
 
 BASE = {"model_name_or_path": "m", "output_dir": "o"}
@@ -133,7 +133,7 @@ def test_defaults_say_so() -> None:
 def test_other_templates_have_no_thoughts() -> None:
     """`enable_thinking` counts for reasoning templates alone."""
     assert "thinking" not in read(convert({**BASE, "template": "llama3"}))["template"]
-    assert len(REASONING) == 25
+    assert sum(template.is_reasoning for template in library().values()) == 25
 
 
 @pytest.mark.parametrize(
