@@ -1,7 +1,8 @@
 """From files to the tokens the loss sees."""
 
 from .conversation import Conversation, Message
-from .formats import Alpaca, Messages, ShareGpt, Source
+from .fitting import Options
+from .formats import Alpaca, Messages, Preference, Prompts, ShareGpt, Source, Text
 from .packing import pack
 from .prepare import prepare
 from .prepared import load
@@ -10,7 +11,6 @@ from .samples import Samples, split
 from .tokenize import tokenize
 from .tokenizer import Tokenizer
 from .tool_calls import ToolCall
-from .work import Options
 
 __all__ = [
     "Alpaca",
@@ -18,9 +18,12 @@ __all__ = [
     "Message",
     "Messages",
     "Options",
+    "Preference",
+    "Prompts",
     "Samples",
     "ShareGpt",
     "Source",
+    "Text",
     "Tokenizer",
     "ToolCall",
     "load",

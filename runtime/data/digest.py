@@ -12,8 +12,9 @@ from typing import Any
 
 from .. import storage
 from ..errors import ExitCode, UserError
+from .fitting import Options
 from .tokenizer import Tokenizer
-from .work import Job, Options
+from .work import Job
 
 ENGINE = 2
 """Raised whenever the same input gives other tokens: prepared data of older versions are then made again."""

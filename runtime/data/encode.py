@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,23 +13,84 @@ from .chat import Span
 
 Tokens = npt.NDArray[np.uint32]
 Flags = npt.NDArray[np.bool_]
+Weights = npt.NDArray[np.float32]
 
 
-def encode(
-    tokenizer: Any, rendered: Sequence[tuple[str, Sequence[Span]]]
-) -> list[tuple[Tokens, Flags]]:
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Tokens, uint32 `[length]`, and which of them carry loss, bool `[length]`.
+
+    `weights` is how much the loss of each counts, fp32 `[length]`; None where every one counts once.
+    """
+
+    tokens: Tokens
+    loss: Flags
+    weights: Weights | None = None
+
+    def __len__(self) -> int:
+        """Return the number of tokens."""
+        return len(self.tokens)
+
+    def __getitem__(self, part: slice) -> Encoded:
+        """Return a part."""
+        weights = None if self.weights is None else self.weights[part]
+        return Encoded(self.tokens[part], self.loss[part], weights)
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether any token carries loss; nothing predicts the first."""
+        return bool(self.loss[1:].any())
+
+
+def end_to_end(parts: Sequence[Encoded]) -> Encoded:
+    """Return the parts as one."""
+    weights = None
+    if any(part.weights is not None for part in parts):
+        weights = np.concatenate(
+            [
+                part.loss.astype(np.float32) if part.weights is None else part.weights
+                for part in parts
+            ]
+        )
+    tokens, loss = (
+        np.concatenate([getattr(p, name) for p in parts]) for name in ("tokens", "loss")
+    )
+    return Encoded(tokens, loss, weights)
+
+
+def encode(tokenizer: Any, rendered: Sequence[tuple[str, Sequence[Span]]]) -> list[Encoded]:
     """Return for each text its tokens, and which of them carry loss: those that begin inside a span.
 
-    Tokens are uint32 `[length]`, flags bool `[length]`. Nothing is added, cut or padded.
+    Nothing is added, cut or padded.
     """
+    encodings = _encodings(tokenizer, [text for text, _ in rendered], add_special_tokens=False)
+    return [
+        Encoded(np.asarray(encoding.ids, dtype=np.uint32), flags_of(encoding, spans))
+        for encoding, (_, spans) in zip(encodings, rendered, strict=True)
+    ]
+
+
+def encode_documents(tokenizer: Any, texts: Sequence[str]) -> list[Encoded]:
+    """Return the tokens of plain texts, all of which carry loss.
+
+    A text begins as the tokenizer begins one, with a beginning-of-sequence token or none, and always ends with the
+    end-of-sequence token: it is what keeps texts apart that are packed end to end.
+    """
+    found = []
+    eos = tokenizer.eos_token_id
+    for encoding in _encodings(tokenizer, texts, add_special_tokens=True):
+        ids = encoding.ids if eos is None or encoding.ids[-1:] == [eos] else [*encoding.ids, eos]
+        tokens = np.asarray(ids, dtype=np.uint32)
+        found.append(Encoded(tokens, np.ones(len(tokens), np.bool_)))
+    return found
+
+
+def _encodings(tokenizer: Any, texts: Sequence[str], *, add_special_tokens: bool) -> list[Any]:
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    encodings = backend.encode_batch([text for text, _ in rendered], add_special_tokens=False)
-    return [
-        (np.asarray(encoding.ids, dtype=np.uint32), flags_of(encoding, spans))
-        for encoding, (_, spans) in zip(encodings, rendered, strict=True)
-    ]
+    found: list[Any] = backend.encode_batch(list(texts), add_special_tokens=add_special_tokens)
+    return found
 
 
 def flags_of(encoding: Any, spans: Sequence[Span]) -> Flags:
@@ -45,13 +107,8 @@ def flags_of(encoding: Any, spans: Sequence[Span]) -> Flags:
 
 
 def shorten(
-    tokens: Tokens,
-    loss: Flags,
-    max_length: int,
-    *,
-    reserved_answer: int = 1,
-    bos: int | None = None,
-) -> tuple[Tokens, Flags]:
+    encoded: Encoded, max_length: int, *, reserved_answer: int = 1, bos: int | None = None
+) -> Encoded:
     """Cut a sample to `max_length` tokens without losing the answer.
 
     The end is cut, unless that leaves fewer than `reserved_answer` tokens with loss (or all there are): then the
@@ -59,13 +116,24 @@ def shorten(
     mark that opens the answer, and the words that an answer follows most closely. A beginning-of-sequence token
     stays: many models rely on it being there.
     """
-    learned = np.flatnonzero(loss[1:]) + 1
+    return cut(encoded, overhang(encoded, max_length, reserved_answer), max_length, bos=bos)
+
+
+def overhang(encoded: Encoded, max_length: int, reserved_answer: int) -> int:
+    """Return how many tokens of the beginning must go for so much of the answer to fit."""
+    learned = np.flatnonzero(encoded.loss[1:]) + 1
     reserved = min(max(reserved_answer, 1), len(learned), max(max_length - 1, 1))
-    end = max_length if reserved == 0 else max(max_length, int(learned[reserved - 1]) + 1)
-    start = end - max_length
-    if start and bos is not None and max_length > 1 and tokens[0] == bos:
-        return (
-            np.concatenate([tokens[:1], tokens[start + 1 : end]]),
-            np.concatenate([loss[:1], loss[start + 1 : end]]),
-        )
-    return tokens[start:end], loss[start:end]
+    return max(0, int(learned[reserved - 1]) + 1 - max_length) if reserved else 0
+
+
+def cut(encoded: Encoded, start: int, max_length: int, *, bos: int | None = None) -> Encoded:
+    """Return at most `max_length` tokens without the first `start`; a beginning-of-sequence token takes the place of one."""
+    end = start + max_length
+    if start and bos is not None and max_length > 1 and encoded.tokens[0] == bos:
+        return end_to_end([encoded[:1], encoded[start + 1 : end]])
+    return encoded[start:end]
+
+
+def without_loss(encoded: Encoded) -> Encoded:
+    """Return the tokens, none of which is learned."""
+    return replace(encoded, loss=np.zeros(len(encoded), np.bool_), weights=None)

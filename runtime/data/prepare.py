@@ -19,25 +19,27 @@ import numpy as np
 from .. import storage
 from ..errors import ExitCode, UserError
 from .digest import ENGINE, digests_of, key_of
+from .fitting import Options, all_dropped
 from .formats import Source
 from .light import backend_digest
 from .order import Mix, mixed, repeated
 from .prepared import (
     EVAL,
-    POINTER,
     TRAIN,
     Integers,
+    Names,
     SourceReport,
     Writer,
     read_report,
+    source_reports,
+    write_pointer,
     write_report,
 )
 from .progress import Progress
 from .samples import held_out
-from .tokenize import all_dropped
 from .tokenizer import Tokenizer
 from .users import note_use
-from .work import Job, Options, Result, work
+from .work import Job, Result, work
 
 
 def prepare(
@@ -80,13 +82,18 @@ def prepare(
     for line in _told(folder) if tell else ():
         print(line, flush=True)
     note_use(folder, output)
-    storage.write_json(output / POINTER, {"folder": str(folder.absolute()), "key": key})
+    write_pointer(output, folder, [names_of(job) for job in jobs])
     return folder
+
+
+def names_of(job: Job) -> Names:
+    """Return what a run calls a source and its files."""
+    return Names(str(job.source.path), [str(file) for file in job.files])
 
 
 def _told(folder: Path) -> Iterator[str]:
     """Yield a line for each source: what became of its rows."""
-    for report in (SourceReport(**source) for source in read_report(folder)["sources"]):
+    for report in source_reports(read_report(folder)):
         kind = "evaluation data" if report.evaluation else "data"
         share = 100 * report.trainable / max(report.tokens, 1)
         counts = ((report.truncated, "truncated"), (report.dropped, "dropped"), (report.bad, "bad"))
@@ -132,12 +139,7 @@ class Preparation:
         self.max_bad_share = max_bad_share
         self.workers = workers
         self.tokenizer = ""
-        self.reports = [
-            SourceReport(
-                job.source.name, str(job.source.path), job.evaluation, list(map(str, job.files))
-            )
-            for job in jobs
-        ]
+        self.reports = [SourceReport(job.source.name, job.evaluation) for job in jobs]
 
     def run(
         self,
@@ -182,14 +184,16 @@ class Preparation:
             yield result
 
     def _check_counts(self) -> None:
-        for report in self.reports:
+        for report, job in zip(self.reports, self.jobs, strict=True):
+            path = job.source.path
             if report.read == 0:
-                raise UserError(f"{report.path}: the data set is empty", code=ExitCode.DATA)
+                raise UserError(f"{path}: the data set is empty", code=ExitCode.DATA)
             if report.bad > self.max_bad_share * report.read:
+                first = names_of(job).told(report.problems["bad"][0])
                 raise UserError(
-                    f"{report.path}: {report.bad:,} of {report.read:,} rows are bad, more than "
+                    f"{path}: {report.bad:,} of {report.read:,} rows are bad, more than "
                     f"`data.max_bad_share` = {self.max_bad_share:g}",
-                    help=f"the first: {report.problems['bad'][0]}",
+                    help=f"the first: {first}",
                     code=ExitCode.DATA,
                 )
 
@@ -245,7 +249,7 @@ class Preparation:
             {
                 "training": _counts(training, -held_out),
                 "evaluation": _counts(evaluation, held_out),
-                "warnings": _warnings(training),
+                "kind": self.options.kind,
                 "tokenizer": self.tokenizer,
             },
         )
@@ -256,20 +260,6 @@ def _counts(reports: Sequence[SourceReport], moved: int) -> dict[str, int]:
         name: sum(getattr(r, name) for r in reports) for name in ("read", "truncated", "dropped")
     }
     return {**sums, "read": sums["read"] + moved}
-
-
-def _warnings(reports: Sequence[SourceReport]) -> list[str]:
-    endless = sum(report.endless for report in reports)
-    bad = sum(report.bad for report in reports)
-    found = []
-    if endless:
-        found.append(
-            f"{endless:,} samples never show the end-of-sequence token to the loss: the model may not learn to stop"
-        )
-    if bad:
-        first = next(report.problems["bad"][0] for report in reports if report.bad)
-        found.append(f"{bad:,} bad rows were skipped, the first: {first}")
-    return found
 
 
 def check_trainable(reports: Sequence[SourceReport], max_length: int) -> None:

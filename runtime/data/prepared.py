@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, BinaryIO, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +15,17 @@ import numpy.typing as npt
 from .. import storage
 from ..errors import ExitCode, UserError
 from ..records import read_json
-from .encode import Flags, Tokens
+from .encode import Encoded, Flags, Tokens, Weights
+from .items import Kind
 from .light import check_same
-from .samples import IGNORED, Sample, Samples
+from .samples import Sample, Samples, sample_of
 
-TOKENS, LOSS, INDEX, TRAINABLE, ORIGIN, FILE, TRAIN, EVAL, REPORT = (
+TOKENS, LOSS, WEIGHTS, VALUES, ANSWERS, INDEX, TRAINABLE, ORIGIN, FILE, TRAIN, EVAL, REPORT = (
     "tokens.bin",
     "loss.bin",
+    "weights.bin",
+    "values.npy",
+    "answers.json",
     "index.npy",
     "trainable.npy",
     "origin.npy",
@@ -34,15 +39,20 @@ POINTER = "prepared.json"
 Integers = npt.NDArray[np.int64]
 
 
+class Problem(NamedTuple):
+    """A row behind a gate: the number of its file in the source, its line, and what is wrong where that can be said."""
+
+    file: int
+    line: int
+    text: str = ""
+
+
 @dataclass
 class SourceReport:
     """What became of the rows of one source."""
 
     name: str
-    path: str
     evaluation: bool = False
-    files: list[str] = field(default_factory=list)
-    """The files that `path` names, in the order they are read."""
     read: int = 0
     kept: int = 0
     truncated: int = 0
@@ -53,15 +63,15 @@ class SourceReport:
     """Samples that never show the end-of-sequence token to the loss."""
     tokens: int = 0
     trainable: int = 0
-    problems: dict[str, list[str]] = field(default_factory=dict)
-    """The first places behind each gate: `truncated`, `dropped`, `bad`, `without_loss`."""
+    problems: dict[str, list[Problem]] = field(default_factory=dict)
+    """The first rows behind each gate: `truncated`, `dropped`, `bad`, `without_loss`."""
 
-    def note(self, gate: str, place: str) -> None:
-        """Count a row at a gate and remember the first places."""
+    def note(self, gate: str, problem: Problem) -> None:
+        """Count a row at a gate and remember the first of them."""
         setattr(self, gate, getattr(self, gate) + 1)
         listed = self.problems.setdefault(gate, [])
         if len(listed) < 20:
-            listed.append(place)
+            listed.append(problem)
 
     def add(self, other: SourceReport) -> None:
         """Add the counts of another part of the same source."""
@@ -76,17 +86,43 @@ class SourceReport:
 
 
 @dataclass(frozen=True)
+class Names:
+    """What a run calls a source and its files: prepared data are shared, and do not know it."""
+
+    path: str
+    files: Sequence[str]
+
+    def place(self, file: int, line: int) -> str:
+        """Return `file:line` the way editors understand it."""
+        name = self.files[file] if file < len(self.files) else self.path
+        return f"{os.path.normpath(name)}:{line}"
+
+    def told(self, problem: Problem) -> str:
+        """Return a problem with its place."""
+        place = self.place(problem.file, problem.line)
+        return f"{place}: {problem.text}" if problem.text else place
+
+
+@dataclass(frozen=True)
 class Part:
-    """Some samples end to end, as a worker returns them."""
+    """Some samples end to end, as a worker returns them. A sample is one sequence, or two in a pair."""
 
     tokens: Tokens
     loss: Flags
+    weights: Weights | None
+    """How much the loss of each token counts, where one does not count once."""
     lengths: Integers
+    """Tokens of each sequence, int64 `[sequences]`."""
     trainable: Integers
+    """Tokens that carry loss in each sequence, int64 `[sequences]`."""
     origins: Integers
     """Source and line of each sample, int64 `[samples, 2]`."""
     files: Integers
     """Which file of its source each sample is from, int64 `[samples]`."""
+    values: npt.NDArray[np.float32] | None = None
+    """The margin or label of each sample, fp32 `[samples]`."""
+    answers: Sequence[Any] = ()
+    """What the answer to each sample is compared with, where samples are prompts."""
 
 
 class StoredRows(Sequence[Sample]):
@@ -97,19 +133,36 @@ class StoredRows(Sequence[Sample]):
         self.folder = folder
         self.chosen = chosen
         index: Integers = np.load(folder / INDEX, mmap_mode="r")
-        self._starts, self._ends = index[:-1][chosen], index[1:][chosen]
+        # A pair is two sequences, one after the other.
+        total = len(np.load(folder / FILE, mmap_mode="r"))
+        self._width = (len(index) - 1) // total if total else 1
+        self._index = index
         self._tokens = _mapped(folder / TOKENS, np.dtype(np.uint32))
         self._loss = _mapped(folder / LOSS, np.dtype(np.bool_))
+        self._weights, self._values = (folder / WEIGHTS).exists(), (folder / VALUES).exists()
+        self._weight_of = _mapped(folder / WEIGHTS, np.dtype(np.float32)) if self._weights else None
+        self._value_of = np.load(folder / VALUES, mmap_mode="r") if self._values else None
 
     @property
     def lengths(self) -> Integers:
-        """Number of tokens of each sample, int64 `[samples]`."""
-        return self._ends - self._starts
+        """Number of tokens of each sample, both sequences of a pair together, int64 `[samples]`."""
+        found: Integers = (
+            self._index[self.chosen * self._width + self._width]
+            - self._index[self.chosen * self._width]
+        )
+        return found
+
+    @property
+    def longest(self) -> Integers:
+        """Number of tokens of each sample, of the longer sequence of a pair, int64 `[samples]`."""
+        each: Integers = np.diff(self._index).reshape(-1, self._width).max(1)
+        return each[self.chosen]
 
     @property
     def trainable(self) -> Integers:
         """Number of tokens that carry loss in each sample, int64 `[samples]`."""
-        found: Integers = np.load(self.folder / TRAINABLE, mmap_mode="r")[self.chosen]
+        each: Integers = np.load(self.folder / TRAINABLE, mmap_mode="r")
+        found: Integers = each.reshape(-1, self._width).sum(1)[self.chosen]
         return found
 
     def __len__(self) -> int:
@@ -126,10 +179,16 @@ class StoredRows(Sequence[Sample]):
         """Return a sample, or a part of the set."""
         if isinstance(index, slice):
             return StoredRows(self.folder, self.chosen[index])
-        part = slice(int(self._starts[index]), int(self._ends[index]))
-        ids = self._tokens[part].astype(np.int64)
-        labels = np.where(self._loss[part], ids, IGNORED)
-        return Sample(ids.tolist(), labels.tolist())
+        number = int(self.chosen[index])
+        first = number * self._width
+        sequences = [self._sequence(first + offset) for offset in range(self._width)]
+        value = None if self._value_of is None else float(self._value_of[number])
+        return sample_of(sequences, None if value is None or np.isnan(value) else value)
+
+    def _sequence(self, number: int) -> Encoded:
+        part = slice(int(self._index[number]), int(self._index[number + 1]))
+        weights = None if self._weight_of is None else self._weight_of[part]
+        return Encoded(self._tokens[part], self._loss[part], weights)
 
 
 def _mapped(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -146,22 +205,40 @@ class Writer:
         self.folder = folder
         self._tokens = (folder / TOKENS).open("wb")
         self._loss = (folder / LOSS).open("wb")
+        self._weights: BinaryIO | None = None
         self._parts: list[Part] = []
 
     def append(self, part: Part) -> None:
         """Append the samples of a part."""
+        if part.weights is not None and self._weights is None:
+            self._begin_weights()
         self._tokens.write(part.tokens.astype("<u4", copy=False).tobytes())
         self._loss.write(part.loss.tobytes())
+        if self._weights is not None:
+            weights = part.loss if part.weights is None else part.weights
+            self._weights.write(weights.astype("<f4", copy=False).tobytes())
         # Tokens are on disk now; what stays is some bytes a sample.
-        self._parts.append(replace(part, tokens=part.tokens[:0], loss=part.loss[:0]))
+        nothing = slice(0, 0)
+        self._parts.append(
+            replace(part, tokens=part.tokens[nothing], loss=part.loss[nothing], weights=None)
+        )
+
+    def _begin_weights(self) -> None:
+        """Until now every token counted once, or not at all."""
+        self._loss.flush()
+        self._weights = (self.folder / WEIGHTS).open("wb")
+        written = _mapped(self.folder / LOSS, np.dtype(np.bool_))
+        for start in range(0, len(written), 2**20):
+            self._weights.write(written[start : start + 2**20].astype("<f4").tobytes())
 
     def close(self) -> None:
         """Close the files; what is not finished is of no use."""
-        self._tokens.close()
-        self._loss.close()
+        for file in (self._tokens, self._loss, self._weights):
+            if file is not None:
+                file.close()
 
     def finish(self) -> tuple[Integers, Integers]:
-        """Write the indices; return the origins (source, row) and the lengths of all samples."""
+        """Write the indices; return the origins (source, row) of all samples and the lengths of all sequences."""
         self.close()
         lengths = _joined([part.lengths for part in self._parts])
         origins = np.concatenate([np.zeros((0, 2), np.int64), *(p.origins for p in self._parts)])
@@ -169,6 +246,12 @@ class Writer:
         np.save(self.folder / TRAINABLE, _joined([part.trainable for part in self._parts]))
         np.save(self.folder / ORIGIN, origins)
         np.save(self.folder / FILE, _joined([part.files for part in self._parts]))
+        values = [part.values for part in self._parts if part.values is not None]
+        if values:
+            np.save(self.folder / VALUES, np.concatenate(values))
+        answers = [answer for part in self._parts for answer in part.answers]
+        if any(answer is not None for answer in answers):
+            (self.folder / ANSWERS).write_text(json.dumps(answers), encoding="utf-8")
         return origins, lengths
 
 
@@ -177,7 +260,7 @@ def _joined(arrays: Sequence[Integers]) -> Integers:
 
 
 def write_report(folder: Path, reports: Sequence[SourceReport], facts: Mapping[str, Any]) -> None:
-    """Write what became of the rows."""
+    """Write what became of the rows, and `facts` about all of them."""
     content = {**facts, "sources": [asdict(report) for report in reports]}
     (folder / REPORT).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -188,25 +271,63 @@ def read_report(folder: Path) -> dict[str, Any]:
     return found
 
 
+def source_reports(report: Mapping[str, Any]) -> list[SourceReport]:
+    """Return the reports of the sources in what `read_report` returned."""
+    return [
+        replace(SourceReport(**source), problems=_problems(source["problems"]))
+        for source in report["sources"]
+    ]
+
+
+def _problems(listed: Mapping[str, Iterable[Sequence[Any]]]) -> dict[str, list[Problem]]:
+    return {gate: [Problem(*problem) for problem in found] for gate, found in listed.items()}
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """Where the prepared data of a run are, and what the run calls their sources."""
+
+    folder: Path
+    names: Sequence[Names]
+
+
+def write_pointer(run_dir: Path, folder: Path, names: Sequence[Names]) -> None:
+    """Write where the prepared data of a run are."""
+    sources = [asdict(name) for name in names]
+    storage.write_json(
+        run_dir / POINTER,
+        {"folder": str(folder.absolute()), "key": folder.name, "sources": sources},
+    )
+
+
+def read_pointer(run_dir: Path) -> Pointer:
+    """Return what `write_pointer` wrote; raises `UserError` (DATA) where there is nothing."""
+    found: dict[str, Any] = dict(read_json(run_dir / POINTER))
+    if not isinstance(found.get("folder"), str):
+        raise UserError(
+            "the data are not prepared",
+            help="start with ./launch.sh, or run prepare.py first",
+            code=ExitCode.DATA,
+        )
+    return Pointer(Path(found["folder"]), [Names(**names) for names in found.get("sources", ())])
+
+
 def load(run_dir: Path, tokenizer: Any = None) -> tuple[Samples, Samples]:
     """Return the (training, evaluation) samples that `prepare.py` made for a run, if with this tokenizer.
 
     Raises:
         UserError: (DATA) there are none, they are torn or changed, or another tokenizer made them.
     """
-    pointer = read_json(run_dir / POINTER)
-    folder = pointer.get("folder")
-    if not isinstance(folder, str):
-        raise UserError(
-            "the data are not prepared",
-            help="start with ./launch.sh, or run prepare.py first",
-            code=ExitCode.DATA,
-        )
-    return open_prepared(Path(folder), tokenizer)
+    pointer = read_pointer(run_dir)
+    return open_prepared(pointer.folder, tokenizer, pointer.names)
 
 
-def open_prepared(folder: Path, tokenizer: Any = None) -> tuple[Samples, Samples]:
+def open_prepared(
+    folder: Path, tokenizer: Any = None, names: Sequence[Names] = ()
+) -> tuple[Samples, Samples]:
     """Return (training, evaluation) samples of a prepared folder, if made with the tokenizer that is given.
+
+    `names` is what the run calls the sources, for warnings.
 
     Raises:
         UserError: (DATA) the folder is missing, torn or changed, or another tokenizer made it.
@@ -222,11 +343,37 @@ def open_prepared(folder: Path, tokenizer: Any = None) -> tuple[Samples, Samples
     report = read_report(folder)
     if tokenizer is not None:
         check_same(report.get("tokenizer", ""), tokenizer)
-    return _samples(folder, TRAIN, report, False), _samples(folder, EVAL, report, True)
+    warnings = tuple(_warnings(source_reports(report), names))
+    train = _samples(folder, TRAIN, report["training"], warnings)
+    return train, _samples(folder, EVAL, report["evaluation"])
 
 
-def _samples(folder: Path, name: str, report: Mapping[str, Any], evaluation: bool) -> Samples:
+def kind_of_samples(folder: Path) -> Kind:
+    """Return what the samples of a prepared folder are."""
+    kind: Kind = read_report(folder)["kind"]
+    return kind
+
+
+def _samples(
+    folder: Path, name: str, counts: Mapping[str, int], warnings: tuple[str, ...] = ()
+) -> Samples:
     rows = StoredRows(folder, np.load(folder / name))
-    counts = report["evaluation" if evaluation else "training"]
-    warnings = () if evaluation else tuple(report["warnings"])
     return Samples(rows, counts["read"], counts["truncated"], counts["dropped"], warnings)
+
+
+def _warnings(reports: Sequence[SourceReport], names: Sequence[Names]) -> list[str]:
+    training = [(number, r) for number, r in enumerate(reports) if not r.evaluation]
+    endless = sum(report.endless for _, report in training)
+    bad = [(number, report) for number, report in training if report.bad]
+    found = []
+    if endless:
+        found.append(
+            f"{endless:,} samples never show the end-of-sequence token to the loss: the model may not learn to stop"
+        )
+    if bad:
+        number, report = bad[0]
+        first = report.problems["bad"][0]
+        told = names[number].told(first) if number < len(names) else first.text
+        count = sum(report.bad for _, report in bad)
+        found.append(f"{count:,} bad rows were skipped, the first: {told}")
+    return found

@@ -1,4 +1,4 @@
-"""Reading: the rows of a source's files become conversations."""
+"""Reading: the rows of a source's files become items."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..errors import ExitCode, UserError
 from .conversation import Conversation, place_of, row_error
 from .files import Parsed, Raw, check_utf8, files_of, raw_rows
 from .formats import Source
+from .items import Item, Kind
 from .values import RowError, json_fault, kind_of
 
 
 def read(sources: Sequence[Source]) -> list[Conversation]:
-    """Return the conversations of all sources, in order; `sample` and `weight` are not looked at.
+    """Return the conversations of all sources, as `read_items` does the items of any kind."""
+    return cast("list[Conversation]", read_items(sources, "answers"))
+
+
+def read_items(sources: Sequence[Source], kind: Kind) -> list[Item]:
+    """Return the items of all sources, in order; `sample` and `weight` are not looked at.
 
     Raises `UserError` (code DATA) with file and line for a missing file, broken JSON, a row without the
     needed columns, roles out of order, and a source without rows.
     """
-    return [conversation for source in sources for conversation in _read_source(source)]
+    return [item for source in sources for item in _read_source(source, kind)]
 
 
 def rows_of(source: Source, files: Sequence[Path]) -> Iterator[tuple[int, int, Raw]]:
@@ -33,10 +39,11 @@ def rows_of(source: Source, files: Sequence[Path]) -> Iterator[tuple[int, int, R
     return islice(rows, source.limit)
 
 
-def _read_source(source: Source) -> list[Conversation]:
+def _read_source(source: Source, kind: Kind) -> list[Item]:
     files = files_of(source.path)
     rows = [
-        parse_row(source, line, raw, files[number]) for number, line, raw in rows_of(source, files)
+        parse_row(source, line, raw, files[number], kind)
+        for number, line, raw in rows_of(source, files)
     ]
     if not rows:
         raise UserError(
@@ -45,8 +52,10 @@ def _read_source(source: Source) -> list[Conversation]:
     return rows
 
 
-def parse_row(source: Source, line: int, raw: Raw, file: Path | None = None) -> Conversation:
-    """Return the conversation of a row; raises `UserError` (code DATA) for one that cannot be used.
+def parse_row(
+    source: Source, line: int, raw: Raw, file: Path | None = None, kind: Kind = "answers"
+) -> Item:
+    """Return the item of a row; raises `UserError` (code DATA) for one that cannot be used.
 
     `file` is the one of several that the row stands in.
     """
@@ -55,7 +64,7 @@ def parse_row(source: Source, line: int, raw: Raw, file: Path | None = None) -> 
     if not isinstance(row, dict):
         raise row_error(place, f"the row is {kind_of(row)}, expected an object")
     try:
-        return source.conversation(row, place)
+        return source.item(row, place, kind)
     except RowError as fault:
         raise row_error(place, fault.message, fault.help) from None
 

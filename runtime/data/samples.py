@@ -7,7 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
+
 from ..errors import ExitCode, UserError
+from .encode import Encoded
 
 IGNORED = -100
 """Label of a token that carries no loss (the value PyTorch's cross-entropy ignores)."""
@@ -21,6 +24,12 @@ class Sample:
     labels: list[int]
     parts: tuple[int, ...] = ()
     """Lengths of the samples that share this row, where it is a packed one."""
+    weights: list[float] | None = None
+    """How much the loss of each token counts; None where each counts once."""
+    rejected: Sample | None = None
+    """The worse of two answers to the same prompt, where this is the better one."""
+    value: float | None = None
+    """How much better it is (a margin); or of a single answer 1 for a good one, 0 for a bad one."""
 
     @property
     def part_lengths(self) -> tuple[int, ...]:
@@ -31,6 +40,24 @@ class Sample:
     def num_trainable(self) -> int:
         """Tokens that carry loss; the first token is never predicted."""
         return sum(label != IGNORED for label in self.labels[1:])
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all its sequences."""
+        return len(self.input_ids) + (self.rejected.num_tokens if self.rejected else 0)
+
+
+def sample_of(sequences: Sequence[Encoded], value: float | None = None) -> Sample:
+    """Return a sequence as a sample, or the chosen and the rejected one of a pair."""
+    found = sequences[0]
+    ids = found.tokens.astype(np.int64)
+    return Sample(
+        ids.tolist(),
+        np.where(found.loss, ids, IGNORED).tolist(),
+        weights=None if found.weights is None else found.weights.tolist(),
+        rejected=sample_of(sequences[1:]) if len(sequences) > 1 else None,
+        value=value,
+    )
 
 
 @dataclass(frozen=True)
@@ -65,7 +92,7 @@ class Samples:
         """Number of tokens of each sample."""
         # Prepared rows know it without being read.
         known: Sequence[int] | None = getattr(self.rows, "lengths", None)
-        return [len(row.input_ids) for row in self.rows] if known is None else known
+        return [row.num_tokens for row in self.rows] if known is None else known
 
     @cached_property
     def trainable(self) -> Sequence[int]:

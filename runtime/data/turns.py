@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from .conversation import Message, Role, Tool
+from .conversation import NOTES, Message, Role, Tool
 from .tool_calls import ToolCall
 from .values import (
     RowError,
@@ -21,6 +21,8 @@ from .values import (
 
 TAKE_TURNS = "after an optional system message, user and assistant take turns"
 RESULTS = "a tool's results follow the message that calls it, then the assistant goes on"
+LARGEST_WEIGHT = 1000
+"""A larger weight of an answer is taken for a mistake."""
 CALL_FORM = 'a call is written {"name": "...", "arguments": {...}}'
 
 
@@ -40,14 +42,25 @@ OPENAI: dict[str, Role | Literal["call"]] = {role: role for role in get_args(Rol
 
 def messages_of(row: dict[str, Any], column: str, words: Words) -> tuple[Message, ...]:
     """Return the messages of a row, in whatever order; raises `RowError` for what is no message."""
-    listed = column_of(row, column)
+    return listed_messages(column_of(row, column), column, words)
+
+
+def listed_messages(
+    listed: Any, column: str, words: Words, *, within: str = ""
+) -> tuple[Message, ...]:
+    """Return the messages of a list, in whatever order; raises `RowError` for what is no message.
+
+    `within` follows the number of a message where one of several lists is meant.
+    """
     if not isinstance(listed, list) or not listed:
         found = "an empty list" if listed == [] else kind_of(listed)
         raise RowError(f"`{column}` is {found}, expected a list of messages")
-    return tuple(_message(item, number, words) for number, item in enumerate(listed, start=1))
+    return tuple(
+        _message(item, f"{number}{within}", words) for number, item in enumerate(listed, start=1)
+    )
 
 
-def _message(item: Any, number: int, words: Words) -> Message:
+def _message(item: Any, number: str, words: Words) -> Message:
     if not isinstance(item, dict):
         raise RowError(f"message {number} is {kind_of(item)}, expected an object")
     called = item.get("tool_calls")
@@ -58,15 +71,17 @@ def _message(item: Any, number: int, words: Words) -> Message:
             )
     role = _role(item[words.role], number, words)
     if role == "call":
-        return Message("assistant", "", _written_calls(item, number, words), _train(item, number))
+        written = _written_calls(item, number, words)
+        return Message("assistant", "", written, _weight(item, number), _notes(item, number))
     calls = _calls(called, number, role)
     content = _content(item.get(words.content), number, words, calls)
     if role == "assistant" and not content.strip() and not calls:
         raise RowError(f"message {number} is an empty answer")
-    return Message(role, content, calls, role != "assistant" or _train(item, number))
+    weight = _weight(item, number) if role == "assistant" else 1.0
+    return Message(role, content, calls, weight, _notes(item, number))
 
 
-def _role(tag: Any, number: int, words: Words) -> Role | Literal["call"]:
+def _role(tag: Any, number: str, words: Words) -> Role | Literal["call"]:
     role = words.roles.get(tag) if isinstance(tag, str) else None
     if role is None:
         known = ", ".join(words.roles)
@@ -76,7 +91,7 @@ def _role(tag: Any, number: int, words: Words) -> Role | Literal["call"]:
     return role
 
 
-def _content(value: Any, number: int, words: Words, calls: Sequence[ToolCall]) -> str:
+def _content(value: Any, number: str, words: Words, calls: Sequence[ToolCall]) -> str:
     if value is None and calls:
         return ""
     what = f"`{words.content}` of message {number}"
@@ -86,18 +101,38 @@ def _content(value: Any, number: int, words: Words, calls: Sequence[ToolCall]) -
     return value
 
 
-def _train(item: dict[str, Any], number: int) -> bool:
-    """Read `train` (true or false), or `weight` (1 or 0) as OpenAI's format has it."""
+def _weight(item: dict[str, Any], number: str) -> float:
+    """Read `train` (true or false), or `weight`: 1 or 0 in OpenAI's format, here any number from 0 on."""
     train, weight = item.get("train"), item.get("weight")
     if train is not None and not isinstance(train, bool):
         raise RowError(f"`train` of message {number} is {kind_of(train)}, expected true or false")
-    if weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
-        found = weight if type(weight) in (int, float) else kind_of(weight)
-        raise RowError(f"`weight` of message {number} is {found}, expected 0 or 1")
-    return train is not False and weight != 0
+    if weight is None:
+        weight = 1.0
+    is_number = type(weight) in (int, float)
+    if not is_number or not 0 <= weight <= LARGEST_WEIGHT:
+        found = weight if is_number else kind_of(weight)
+        raise RowError(
+            f"`weight` of message {number} is {found}, expected a number from 0 to {LARGEST_WEIGHT}"
+        )
+    return float(weight) if train is not False else 0.0
 
 
-def _calls(listed: Any, number: int, role: Role) -> tuple[ToolCall, ...]:
+def _notes(item: dict[str, Any], number: str) -> dict[str, str]:
+    """Return what else templates read of a message."""
+    notes = {}
+    for key in NOTES:
+        value = item.get(key)
+        if value is None:
+            continue
+        what = f"`{key}` of message {number}"
+        if not isinstance(value, str):
+            raise RowError(f"{what} is {kind_of(value)}, expected text")
+        check_encodable(value, what)
+        notes[key] = value
+    return notes
+
+
+def _calls(listed: Any, number: str, role: Role) -> tuple[ToolCall, ...]:
     if not listed:
         return ()
     if role != "assistant":
@@ -110,7 +145,7 @@ def _calls(listed: Any, number: int, role: Role) -> tuple[ToolCall, ...]:
     )
 
 
-def _written_calls(item: dict[str, Any], number: int, words: Words) -> tuple[ToolCall, ...]:
+def _written_calls(item: dict[str, Any], number: str, words: Words) -> tuple[ToolCall, ...]:
     what = f"`{words.content}` of message {number}"
     text = item[words.content]
     if not isinstance(text, str):
@@ -139,7 +174,16 @@ def call_of(item: Any, what: str) -> ToolCall:
     if not isinstance(arguments, dict | None):
         raise RowError(f"`arguments` of {what} is {kind_of(arguments)}, expected an object")
     check_characters(arguments, f"`arguments` of {what}")
-    return ToolCall(name, arguments or {})
+    return ToolCall(name, arguments or {}, _call_id(item, what))
+
+
+def _call_id(item: dict[str, Any], what: str) -> str | None:
+    """Return what the result of a call refers to; a number is as good as its text."""
+    value = item.get("id")
+    if value is not None and type(value) not in (str, int):
+        raise RowError(f"`id` of {what} is {kind_of(value)}, expected text")
+    check_encodable(str(value), f"`id` of {what}")
+    return None if value is None else str(value)
 
 
 def tools_of(row: dict[str, Any], column: str | None) -> tuple[Tool, ...]:
@@ -171,24 +215,36 @@ def _tool(item: Any, what: str) -> Tool:
 
 def check_order(messages: Sequence[Message]) -> None:
     """Raise `RowError` unless the roles take turns, calls get results, and an answer closes the conversation."""
-    turns = messages[1:] if messages[0].role == "system" else messages
-    skipped = len(messages) - len(turns)
-    if not turns:
-        raise RowError("the conversation has no turns")
-    open_calls = 0
-    last: Role = "system"
-    for number, message in enumerate(turns, start=1 + skipped):
-        expected = _expected(last, open_calls)
-        if message.role not in expected:
-            raise _misplaced(message.role, number, expected)
-        # Tools may answer all calls of a message at once.
-        open_calls = len(message.tool_calls) or (open_calls - 1 if message.role == "tool" else 0)
-        last = message.role
+    last = check_turns(messages)
     if last != "assistant":
         words = "the user" if last == "user" else "the result of a tool"
         raise RowError(f"the conversation ends with {words}, there is no answer to learn")
     if not any(message.train for message in messages if message.role == "assistant"):
         raise RowError("every answer is left out of training, there is nothing to learn")
+
+
+def check_prompt(messages: Sequence[Message]) -> None:
+    """Raise `RowError` unless the roles take turns, calls get results, and an answer can follow."""
+    if check_turns(messages) == "assistant":
+        raise RowError("the prompt ends with the assistant, there is nothing to answer")
+
+
+def check_turns(messages: Sequence[Message], *, after: Role = "system", within: str = "") -> Role:
+    """Return the role of the last message; raises `RowError` unless they can follow `after` and each other."""
+    turns = messages[1:] if messages and messages[0].role == "system" else messages
+    skipped = len(messages) - len(turns)
+    if not turns:
+        raise RowError("the conversation has no turns")
+    open_calls = 0
+    last = after
+    for number, message in enumerate(turns, start=1 + skipped):
+        expected = _expected(last, open_calls)
+        if message.role not in expected:
+            raise _misplaced(message.role, f"{number}{within}", expected)
+        # Tools may answer all calls of a message at once.
+        open_calls = len(message.tool_calls) or (open_calls - 1 if message.role == "tool" else 0)
+        last = message.role
+    return last
 
 
 def _expected(last: Role, open_calls: int) -> tuple[Role, ...]:
@@ -200,7 +256,7 @@ def _expected(last: Role, open_calls: int) -> tuple[Role, ...]:
     return ("assistant",) if last == "user" else ("user",)
 
 
-def _misplaced(role: Role, number: int, expected: tuple[Role, ...]) -> RowError:
+def _misplaced(role: Role, number: str, expected: tuple[Role, ...]) -> RowError:
     if role == "tool":
         return RowError(f"message {number} is the result of a tool that was not called", RESULTS)
     help = RESULTS if "tool" in expected else TAKE_TURNS

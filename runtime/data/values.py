@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 
@@ -35,6 +36,45 @@ def text_of(row: dict[str, Any], name: str) -> str:
 def optional_text(row: dict[str, Any], name: str | None) -> str:
     """Return a text of the row, empty where the column is absent or null."""
     return "" if name is None or row.get(name) is None else text_of(row, name)
+
+
+def label_of(row: dict[str, Any], name: str) -> bool:
+    """Return a judgement of the row: a boolean, 0 or 1, also as text; raises `RowError` for anything else."""
+    value = column_of(row, name)
+    word = value.strip().lower() if isinstance(value, str) else value
+    if word in ("true", "1", 1):
+        return True
+    if word in ("false", "0", 0):
+        return False
+    raise RowError(f"`{name}` is {_written(value)}, expected true or false")
+
+
+def margin_of(row: dict[str, Any], name: str) -> float:
+    """Return a finite number of the row, also as text; raises `RowError` for anything else."""
+    value = column_of(row, name)
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise RowError(f"`{name}` is {shown(value)}, expected a number") from None
+    if isinstance(value, bool):
+        raise RowError(f"`{name}` is a boolean, expected a number")
+    if not math.isfinite(number):
+        raise RowError(f"`{name}` is not finite")
+    return number
+
+
+def answer_of(row: dict[str, Any], name: str) -> Any:
+    """Return a reference answer of the row, any value of JSON but null; raises `RowError` where there is none."""
+    value = column_of(row, name)
+    if value is None:
+        raise RowError(f"`{name}` is null, expected a reference answer")
+    check_characters(value, f"`{name}`")
+    return value
+
+
+def _written(value: Any) -> str:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value}" if is_number else shown(value)
 
 
 def check_encodable(text: str, what: str) -> None:

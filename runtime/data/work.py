@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -17,24 +18,25 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import ExitCode, UserError
 from ..rank import PR_SET_PDEATHSIG, prctl
-from .chat import Span, render
-from .conversation import Conversation
-from .encode import Flags, Tokens, encode
+from .conversation import place_of
+from .encode import Encoded, end_to_end
 from .files import Raw, files_of
+from .fitting import Fitted, Options, fitted
 from .formats import Source
-from .prepared import Part, SourceReport
+from .items import Item, Judged, Pair, Prompt
+from .prepared import Part, Problem, SourceReport
 from .read import parse_row, rows_of
-from .tokenize import Options, fitted
+from .sequences import Sequences, encoded
 
 CHUNK = 256
 """Rows that a worker takes at a time."""
 SMALL_BYTES = 2**20
 """Below this size a second process costs more than it brings."""
-
-
+NOTHING = Encoded(np.zeros(0, np.uint32), np.zeros(0, np.bool_))
 Row = tuple[int, int, Raw]
 """The number of its file, its line, and the row."""
 Place = tuple[int, int]
@@ -178,78 +180,101 @@ class Encoder:
 
     def __call__(self, chunk: Chunk) -> Result:
         """Return the samples of a chunk, and what became of its rows."""
-        job = self.jobs[chunk.job]
-        report = SourceReport(job.source.name, str(job.source.path), read=len(chunk.rows))
-        faults: list[UserError] = []
-        conversations: list[tuple[Place, Conversation]] = []
-        for number, line, raw in chunk.rows:
-            try:
-                parsed = parse_row(job.source, line, raw, job.files[number])
-                conversations.append(((number, line), parsed))
-            except UserError as fault:
-                _note_bad(fault, report, faults)
-        samples: list[tuple[Place, Tokens, Flags]] = []
-        for (place, conversation), rendered in self._render(conversations, report, faults):
-            try:
-                kept = self._keep(conversation, rendered, report)
-            except UserError as fault:
-                _note_bad(fault, report, faults)
-                continue
-            if kept is not None:
-                samples.append((place, *kept))
-        return Result(chunk.job, _part(chunk.job, samples), report, faults[0] if faults else None)
+        return _Chunk(self, self.jobs[chunk.job]).result(chunk)
 
-    def _render(
-        self,
-        placed: list[tuple[Place, Conversation]],
-        report: SourceReport,
-        faults: list[UserError],
-    ) -> Iterator[tuple[tuple[Place, Conversation], tuple[Tokens, Flags]]]:
+
+class _Chunk:
+    """The rows of a chunk on their way to samples."""
+
+    def __init__(self, encoder: Encoder, job: Job) -> None:
+        self.tokenizer = encoder.tokenizer
+        self.options = encoder.options
+        self.job = job
+        self.report = SourceReport(job.source.name)
+        self.fault: UserError | None = None
+
+    def result(self, chunk: Chunk) -> Result:
+        self.report.read = len(chunk.rows)
+        samples = [
+            (place, item, sample)
+            for place, item, sequences in self._encoded(list(self._items(chunk.rows)))
+            for sample in self._kept(place, item, sequences)
+        ]
+        return Result(chunk.job, _part(chunk.job, samples), self.report, self.fault)
+
+    def _items(self, rows: Sequence[Row]) -> Iterator[tuple[Place, Item]]:
+        source, kind = self.job.source, self.options.kind
+        for number, line, raw in rows:
+            try:
+                yield (number, line), parse_row(source, line, raw, self.job.files[number], kind)
+            except UserError as fault:
+                self._note_bad((number, line), fault)
+
+    def _encoded(
+        self, placed: Sequence[tuple[Place, Item]]
+    ) -> Iterator[tuple[Place, Item, Sequences]]:
         try:
-            texts = render(
-                self.tokenizer, [item for _, item in placed], loss_on=self.options.loss_on
-            )
+            found = encoded(self.tokenizer, [item for _, item in placed], self.options)
         except UserError as fault:
             if len(placed) == 1:
-                _note_bad(fault, report, faults)
+                self._note_bad(placed[0][0], fault)
                 return
             # The template refuses one of them: the others are not lost.
-            for item in placed:
-                yield from self._render([item], report, faults)
+            for one in placed:
+                yield from self._encoded([one])
             return
-        yield from zip(placed, encode(self.tokenizer, texts), strict=True)
+        for (place, item), sequences in zip(placed, found, strict=True):
+            yield place, item, sequences
 
-    def _keep(
-        self, conversation: Conversation, encoded: tuple[Tokens, Flags], report: SourceReport
-    ) -> tuple[Tokens, Flags] | None:
-        """Return the sample at its final length, or None when it is dropped; raises `UserError` for a bad one."""
-        kept = fitted(conversation, *encoded, tokenizer=self.tokenizer, options=self.options)
-        if kept is None:
-            report.note("dropped", conversation.place)
-            return None
-        if kept.truncated:
-            report.note("truncated", conversation.place)
-        report.endless += kept.endless
-        report.kept += 1
-        report.tokens += len(kept.tokens)
-        report.trainable += int(kept.loss[1:].sum())
-        return kept.tokens, kept.loss
+    def _kept(self, place: Place, item: Item, sequences: Sequences) -> Sequence[Fitted]:
+        """Return the samples of an item at their final length: one, several pieces of a text, or none."""
+        try:
+            kept = fitted(item, sequences, tokenizer=self.tokenizer, options=self.options)
+        except UserError as fault:
+            self._note_bad(place, fault)
+            return ()
+        if not kept:
+            self.report.note("dropped", Problem(*place))
+        for sample in kept:
+            if sample.truncated:
+                self.report.note("truncated", Problem(*place))
+            self.report.kept += 1
+            self.report.endless += sample.endless
+            self.report.tokens += sum(map(len, sample.sequences))
+            self.report.trainable += sum(int(s.loss[1:].sum()) for s in sample.sequences)
+        return kept
+
+    def _note_bad(self, place: Place, fault: UserError) -> None:
+        if self.fault is None:
+            self.fault = fault
+        number, line = place
+        beginning = f"{place_of(self.job.files[number], line)}: "
+        self.report.note("bad", Problem(number, line, fault.message.removeprefix(beginning)))
 
 
-def _note_bad(fault: UserError, report: SourceReport, faults: list[UserError]) -> None:
-    faults.append(fault)
-    report.note("bad", fault.message)
-
-
-def _part(job: int, samples: Sequence[tuple[Place, Tokens, Flags]]) -> Part:
+def _part(job: int, samples: Sequence[tuple[Place, Item, Fitted]]) -> Part:
+    sequences = [sequence for _, _, sample in samples for sequence in sample.sequences]
+    whole = end_to_end([NOTHING, *sequences])
+    items = [item for _, item, _ in samples]
     return Part(
-        tokens=np.concatenate([np.zeros(0, np.uint32), *(tokens for _, tokens, _ in samples)]),
-        loss=np.concatenate([np.zeros(0, np.bool_), *(loss for _, _, loss in samples)]),
-        lengths=np.array([len(tokens) for _, tokens, _ in samples], np.int64),
-        trainable=np.array([loss[1:].sum() for _, _, loss in samples], np.int64),
+        tokens=whole.tokens,
+        loss=whole.loss,
+        weights=whole.weights,
+        lengths=np.array([len(sequence) for sequence in sequences], np.int64),
+        trainable=np.array([sequence.loss[1:].sum() for sequence in sequences], np.int64),
         origins=np.array([(job, line) for (_, line), _, _ in samples], np.int64).reshape(-1, 2),
         files=np.array([number for (number, _), _, _ in samples], np.int64),
+        values=_values(items),
+        answers=[item.answer for item in items if isinstance(item, Prompt)],
     )
 
 
-__all__ = ["Encoder", "Job", "Options", "Result", "Span", "num_workers", "work"]
+def _values(items: Sequence[Item]) -> npt.NDArray[np.float32] | None:
+    """Return labels as 1 and 0, margins as they are (not a number where a pair has none), None for other items."""
+    found = []
+    for item in items:
+        if isinstance(item, Judged):
+            found.append(float(item.good))
+        elif isinstance(item, Pair):
+            found.append(math.nan if item.margin is None else item.margin)
+    return np.array(found, np.float32) if found else None

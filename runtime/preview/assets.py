@@ -40,6 +40,7 @@ select { font: inherit; max-width: 14rem; padding: .2rem .4rem; color: inherit; 
 article { border: 1px solid var(--line); border-radius: 8px; background: var(--card); margin: 0 0 1rem; }
 header { padding: .5rem .8rem; border-bottom: 1px solid var(--line); font-size: .85rem; overflow-wrap: anywhere; }
 header b { margin-right: .5rem; }
+h3 { font-size: .85rem; margin: 0; padding: .6rem .8rem 0; color: var(--soft); }
 pre { margin: 0; padding: .8rem; white-space: pre-wrap; overflow-wrap: anywhere; tab-size: 4; unicode-bidi: plaintext;
   font: 14px/1.65 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 i, u, s, q { font-style: normal; text-decoration: none; border-radius: 2px; }

@@ -112,19 +112,24 @@ def _problems(source: SourceView) -> Iterator[str]:
         first = f", the first {len(listed)}" if len(listed) < count else ""
         yield f'<article data-source="{source.number}" data-gates="{gate}"><header>'
         yield f"<b>{text_of(source.label)}</b>{count:,} {text}{first}</header><ul>"
-        yield from (f"<li>{text_of(near(place))}</li>" for place in listed)
+        yield from (f"<li>{text_of(near(source.names.told(row)))}</li>" for row in listed)
         yield "</ul></article>"
 
 
 def _sample(sample: Shown) -> Iterator[str]:
     use = "evaluation" if sample.evaluation else "training"
     tags = "".join(f'<span class="tag">{GATES[gate]}</span>' for gate in sample.gates)
+    notes = "".join(f", {text_of(note)}" for note in sample.notes)
     gates = " ".join(sample.gates)
     yield f'<article class="sample" data-source="{sample.source.number}" data-gates="{gates}"><header>'
     yield f"<b>{text_of(near(sample.place))}</b>"
-    yield f"{sample.length:,} tokens, {sample.num_loss:,} carry loss, {use}{tags}</header>"
-    # The parser drops a line break right after <pre>: this one is for it.
-    yield "<pre>\n" + "".join(_piece(piece) for piece in sample.pieces) + "</pre></article>"
+    yield f"{sample.length:,} tokens, {sample.num_loss:,} carry loss, {use}{notes}{tags}</header>"
+    for part in sample.parts:
+        if part.title:
+            yield f"<h3>{part.title}</h3>"
+        # The parser drops a line break right after <pre>: this one is for it.
+        yield "<pre>\n" + "".join(_piece(piece) for piece in part.pieces) + "</pre>"
+    yield "</article>"
 
 
 def _piece(piece: Piece | Gap) -> str:

@@ -21,14 +21,14 @@ MOST_PROBLEMS = 50
 
 
 def show(
-    folder: Path, *, name: str, tokenizer: Tokenizer, max_length: int, options: Options
+    run_dir: Path, *, name: str, tokenizer: Tokenizer, max_length: int, options: Options
 ) -> None:
-    """Show the prepared data in `folder` as `options` say.
+    """Show the prepared data of a run as `options` say.
 
     Raises:
         UserError: (USAGE) there is no such source, or no such row; what is known about it is said.
     """
-    view = View(folder, max_length=max_length, source=options.source)
+    view = View(run_dir, max_length=max_length, source=options.source)
     if not view.sources:
         raise UserError(
             f"there is no source `{options.source}`",
@@ -77,9 +77,9 @@ def _no_sample(sources: Sequence[SourceView], row: int) -> UserError:
         found = source.problem_at(row)
         if found is not None:
             gate, problem = found
-            text = (
-                near(problem) if gate == "bad" else f"{near(problem)}: this row was {GATES[gate]}"
-            )
+            text = near(source.names.told(problem))
+            if gate != "bad":
+                text = f"{text}: this row was {GATES[gate]}"
             return UserError(visible(text), code=ExitCode.DATA)
     files = ", ".join(visible(near(source.path)) for source in sources)
     return UserError(

@@ -62,7 +62,7 @@ class Terminal:
                 more = f", the first {len(listed)}" if len(listed) < count else ""
                 yield ""
                 yield self._bold(f"{visible(source.label)}: {count:,} {text}{more}")
-                yield from (f"  {visible(near(place))}" for place in listed)
+                yield from (f"  {visible(near(source.names.told(row)))}" for row in listed)
 
     def legend(self) -> str:
         """Return what the marks mean."""
@@ -81,15 +81,19 @@ class Terminal:
             f"{sample.length:,} tokens",
             f"{sample.num_loss:,} carry loss",
             use,
+            *sample.notes,
             *(GATES[gate] for gate in sample.gates),
         ]
         yield ""
         yield self._bold(visible(near(sample.place))) + f"  {', '.join(parts)}"
-        if tokens:
-            yield from self._token_lines(sample.pieces)
-            return
-        text = "".join(self._run(list(run)) for _, run in groupby(sample.pieces, key=_look))
-        yield text.removesuffix("\n")
+        for part in sample.parts:
+            if part.title:
+                yield self._bold(f"-- {part.title}")
+            if tokens:
+                yield from self._token_lines(part.pieces)
+            else:
+                text = "".join(self._run(list(run)) for _, run in groupby(part.pieces, key=_look))
+                yield text.removesuffix("\n")
 
     def _token_lines(self, pieces: Sequence[Piece | Gap]) -> Iterator[str]:
         at = 0

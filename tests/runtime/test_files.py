@@ -83,7 +83,7 @@ def fault(path: Path) -> UserError:
 def test_every_kind_gives_the_same_rows(tmp_path: Path, name: str) -> None:
     """Whatever file the rows are in, they are the same conversations."""
     WRITERS[name](tmp_path / name)
-    expected = [Alpaca(path=tmp_path, name="rows").conversation(row, "").messages for row in ROWS]
+    expected = [Alpaca(path=tmp_path, name="rows").item(row, "").messages for row in ROWS]  # type: ignore[union-attr]
     assert [conversation.messages for conversation in alpaca(tmp_path / name)] == expected
 
 

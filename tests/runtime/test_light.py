@@ -43,12 +43,9 @@ def test_tokens_and_loss_are_those_of_transformers(
         light, full = light_tokenizer(folder), _full(folder)
         texts = [render(item, [conversation], loss_on="assistant") for item in (light, full)]
         assert texts[0] == texts[1]
-        ((ids, loss),), ((wanted_ids, wanted_loss),) = (
-            encode(light, texts[0]),
-            encode(full, texts[1]),
-        )
-        assert ids.tolist() == wanted_ids.tolist()
-        assert loss.tolist() == wanted_loss.tolist()
+        (found,), (wanted,) = encode(light, texts[0]), encode(full, texts[1])
+        assert found.tokens.tolist() == wanted.tokens.tolist()
+        assert found.loss.tolist() == wanted.loss.tolist()
 
 
 _LOADED: dict[Path, Any] = {}

@@ -15,7 +15,7 @@ import pytest
 import tiny
 from tunec.runtime.data import Alpaca, Messages, read, tokenize
 from tunec.runtime.data.prepare import is_complete, prepare
-from tunec.runtime.data.prepared import POINTER, open_prepared, read_report
+from tunec.runtime.data.prepared import POINTER, open_prepared, read_pointer, read_report
 from tunec.runtime.data.samples import Samples, split
 from tunec.runtime.data.tokenizer import Tokenizer
 from tunec.runtime.data.work import Options
@@ -115,6 +115,7 @@ def test_what_fits_is_used_again(work: Path, monkeypatch: pytest.MonkeyPatch) ->
     _, facts = sources(work)
     again = run(work, sources=[Messages(path=moved, name="chat"), facts])
     assert again == folder
+    assert read_pointer(work).names[0].place(0, 3) == f"{moved}:3"
     assert json.loads((work / POINTER).read_text())["folder"] == str(folder)
 
 
@@ -170,10 +171,7 @@ def test_bad_rows_are_skipped_and_listed(work: Path) -> None:
     assert list(train) == list(in_one_process(work))
     (chat, _) = read_report(folder)["sources"]
     assert chat["bad"] == 2
-    assert [place.rpartition("/")[2].split(": ")[0] for place in chat["problems"]["bad"]] == [
-        "chat.jsonl:301",
-        "chat.jsonl:651",
-    ]
+    assert [problem[:2] for problem in chat["problems"]["bad"]] == [[0, 301], [0, 651]]
     assert train.warnings[0].startswith("2 bad rows were skipped, the first: ")
 
 
@@ -193,7 +191,7 @@ def test_rows_behind_each_gate_are_listed(work: Path) -> None:
     report = read_report(run(work, options=tight))["sources"][0]
     assert report["read"] == report["kept"] + report["dropped"] == 700
     assert len(report["problems"]["dropped"]) == 20
-    assert report["problems"]["dropped"][0].startswith(str(work / "chat.jsonl") + ":")
+    assert report["problems"]["dropped"][0][0] == 0
 
 
 def test_a_sample_without_answer_is_a_bad_row(work: Path) -> None:

@@ -62,7 +62,7 @@ def show(
 ) -> None:
     """Prepare and show."""
     tokenizer = Tokenizer(path=folder / "model")
-    prepared = prepare(
+    prepare(
         [Messages(path=path or folder / "rows.jsonl", name="rows")],
         tokenizer=tokenizer,
         options=Options(loss_on="assistant", max_length=max_length, too_long=too_long),  # type: ignore[arg-type]
@@ -75,7 +75,7 @@ def show(
     )
     options = preview.options(words)
     preview.show(
-        prepared, name="<b>Wren</b>", tokenizer=tokenizer, max_length=max_length, options=options
+        folder, name="<b>Wren</b>", tokenizer=tokenizer, max_length=max_length, options=options
     )
 
 
