@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from .apply import Change, FileChange
 from .plan import Memory, Plan
+from .plan.layout import has_packed_rows
 
 GIB = 2**30
 
@@ -47,10 +48,12 @@ def _files(plan: Plan, changes: Sequence[FileChange]) -> Iterator[str]:
 
 def _training(plan: Plan) -> Iterator[str]:
     batch, duration, spec = plan.batch, plan.duration, plan.spec
-    yield (
-        f"batch     {batch.total} {_unit(plan)} a step = {batch.micro} micro x "
-        f"{batch.accumulation} accumulation x {_count(batch.processes, 'process', 'processes')}"
+    processes = _count(batch.processes, "process", "processes")
+    by_tokens = (
+        f"in micro batches of up to {batch.tokens:,} tokens on {processes}" if batch.tokens else ""
     )
+    by_samples = f"= {batch.micro} micro x {batch.accumulation} accumulation x {processes}"
+    yield f"batch     {batch.total} {_unit(plan)} a step {by_tokens or by_samples}"
     if duration.num_steps is None:
         epochs = _count(duration.num_epochs, "epoch", "epochs")
         yield f"length    {epochs}; the steps follow from the prepared data"
@@ -69,12 +72,12 @@ def _training(plan: Plan) -> Iterator[str]:
 
 def _unit(plan: Plan) -> str:
     """Name what a batch is made of; how many samples a packed row holds, only the prepared data tell."""
-    return "packed rows" if plan.spec.data.packing == "isolated" else "samples"
+    return "packed rows" if has_packed_rows(plan.spec) else "samples"
 
 
 def _epochs(plan: Plan) -> str:
     rows, steps = plan.duration.num_rows, plan.duration.num_steps
-    if not rows or steps is None or plan.spec.data.packing == "isolated":
+    if not rows or steps is None or has_packed_rows(plan.spec):
         return ""
     return f" = {steps * plan.batch.total / rows:.2f} epochs of {rows:,} rows"
 

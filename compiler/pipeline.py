@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 
 
 MAX_FINDINGS = 1000
+DATA_SECTIONS: tuple[SpecPath, ...] = (
+    ("run",),
+    ("model",),
+    ("tokenizer",),
+    ("template",),
+    ("data",),
+    ("media",),
+)
+"""What decides the samples, and where they are prepared."""
 
 
 @frozen
@@ -141,9 +150,19 @@ def _first(found: tuple[Diagnostic, ...]) -> tuple[Diagnostic, ...]:
     return (*kept, Diagnostic("T207", Level.NOTE, message))
 
 
-def plan_of(analysis: Analysis) -> Plan:
-    """Return the plan of a spec without errors."""
-    if analysis.spec is None or analysis.facts is None or not analysis.ok:
+def only_data_count(analysis: Analysis) -> bool:
+    """Tell whether a spec's data can be looked at: all that is wrong is that its training is not available yet."""
+    errors = [item for item in analysis.diagnostics if item.level is Level.ERROR]
+    return not any(
+        item.code != "N901" or item.path is None or item.path[:1] in DATA_SECTIONS
+        for item in errors
+    )
+
+
+def plan_of(analysis: Analysis, *, of_data: bool = False) -> Plan:
+    """Return the plan of a spec without errors; `of_data`, of one that `only_data_count` is true of."""
+    is_good = analysis.ok or (of_data and only_data_count(analysis))
+    if analysis.spec is None or analysis.facts is None or not is_good:
         raise ValueError("a plan needs a spec without errors, and its facts")
     from .plan import make_plan
 

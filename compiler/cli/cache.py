@@ -37,7 +37,7 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument("action", choices=["list", "prune"], help="what to do")
     verb.add_argument(
-        "--dir", type=Path, metavar="DIR", help="look there, such as at a spec's data.prepared_dir"
+        "--dir", type=Path, metavar="DIR", help="look there in place of the cache"
     )
     verb.add_argument(
         "--format", choices=["text", "json"], default="text", help="how `list` prints what it finds"

@@ -54,7 +54,8 @@ def _import(options: argparse.Namespace) -> int:
     if options.output is not None and os.path.lexists(options.output) and not options.force:
         raise Failure(f"{options.output} exists already", help="--force replaces it", code=4)
     try:
-        imported = import_words(options.files, options.trainer)
+        folder = None if options.output is None else options.output.parent
+        imported = import_words(options.files, options.trainer, folder)
     except ImportFault as fault:
         raise Failure(str(fault), help=fault.help) from None
     _write(imported.text, options.output)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from .shared import needs_runtime, new_verb, plan_or_fail, replace_process, spec_argument, write
@@ -15,6 +17,7 @@ def add(verbs: Any) -> None:
     add_program(
         verbs,
         "chat",
+        _runner("chat.py"),
         "talk to the model: before training, trained, or merged",
         "Further options go to the compiled chat.py, see `tunec chat SPEC --help`:\n"
         "  --model base|adapter|merged   which model (default: the trained one)\n"
@@ -25,6 +28,7 @@ def add(verbs: Any) -> None:
     add_program(
         verbs,
         "export",
+        _runner("export.py"),
         "merge the adapter and write one folder of safetensors",
         "The result is read back and compared with the trained model.\n"
         "  --output DIR   folder to write (default: export.output_dir)\n"
@@ -32,22 +36,30 @@ def add(verbs: Any) -> None:
     )
 
 
-def add_program(verbs: Any, name: str, help: str, more: str) -> None:
+def add_program(
+    verbs: Any, name: str, run: Callable[[argparse.Namespace], int], help: str, more: str
+) -> None:
     """Define a verb that compiles, and becomes the program of its name."""
-    verb = new_verb(verbs, name, _runner(f"{name}.py"), help, more)
+    verb = new_verb(verbs, name, run, help, more)
     spec_argument(verb)
     verb.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 
 def _runner(program: str) -> Callable[[argparse.Namespace], int]:
-    def run(options: argparse.Namespace) -> int:
-        rest = _take_settings(options)
-        plan = plan_or_fail(options)
-        needs_runtime()
-        run_dir = write(plan, force=False, replace_run=False)
-        return replace_process([sys.executable, str(run_dir / program), *rest])
+    return partial(run_program, program=program, written=_written)
 
-    return run
+
+def _written(options: argparse.Namespace) -> Path:
+    return write(plan_or_fail(options), force=False, replace_run=False)
+
+
+def run_program(
+    options: argparse.Namespace, program: str, written: Callable[[argparse.Namespace], Path]
+) -> int:
+    """Write a run with `written`, and become one of its programs."""
+    rest = _take_settings(options)
+    needs_runtime()
+    return replace_process([sys.executable, str(written(options) / program), *rest])
 
 
 def _take_settings(options: argparse.Namespace) -> list[str]:

@@ -16,6 +16,10 @@ FolderState = Literal[
 ]
 
 
+PREVIEW = "preview"
+"""Folder in a run folder for the preview of a spec whose training is not available yet."""
+
+
 @frozen
 class FolderFacts:
     """The run folder: whether it can be written, and which run it holds."""
@@ -70,7 +74,7 @@ def _read(path: Path) -> FolderFacts:
         finished=result.get("status") == "done",
         started=bool({"metrics.jsonl", "result.json", "final"} & names)
         or _newest_step(path / "checkpoints") is not None,
-        foreign=bool(names) and manifest is None,
+        foreign=bool(names - {PREVIEW}) and manifest is None,
     )
 
 

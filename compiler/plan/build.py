@@ -5,21 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
 from ..diagnostics import SpecPath
 from ..facts import Facts
+from ..rules.batch import micro_size
 from ..rules.data import num_held_out, total_rows
+from ..rules.look import data_facts
 from ..rules.memory import count_parameters, estimate
 from ..rules.method import targeted
 from ..rules.world import num_processes
-from ..spec import Lora, Spec
+from ..spec import CatalogSource, Lora, Pretraining, Spec
 from ..structure import written_values
 from .deepspeed import deepspeed_config
 from .honoured import written_sources
+from .layout import has_packed_rows, packing, too_long
 from .model import Batch, Derived, Duration, LoraPlan, Plan
 
+NOT_IN_NUMBERS = (
+    *("workers", "batch_rows", "prepared_dir", "rebuild", "shared_storage"),
+    *("loader_workers", "loader_prefetch", "loader_persistent", "pin_memory"),
+)
+"""Settings of `[data]` that change how fast batches are made, and none of their numbers."""
 BYTES_PER_TOKEN = 4
 """Rough length of a token of English text with its JSON around it; only for the forecast."""
 
@@ -56,6 +65,10 @@ def _batch(spec: Spec, derived: list[Derived]) -> Batch:
         spec.batch.accumulation_steps,
     )
     processes = num_processes(spec.launch)
+    if spec.batch.micro_tokens is not None and total is not None:
+        longest = micro_size(spec) or 1
+        eval_size = spec.evaluation.micro_size
+        return Batch(total, longest, None, processes, eval_size, spec.batch.micro_tokens)
     if micro is not None and steps is not None:
         total = micro * steps * processes
         reason = f"{micro} x {steps} x {processes}"
@@ -82,7 +95,7 @@ def _batch(spec: Spec, derived: list[Derived]) -> Batch:
 
 
 def _duration(spec: Spec, facts: Facts, batch: Batch, derived: list[Derived]) -> Duration:
-    training, data = spec.training, spec.data
+    training = spec.training
     read = _rows_read(spec, facts)
     num_eval = _num_eval(spec, facts, read)
     rows = None if read is None or num_eval is None else read - _held_out(spec, num_eval)
@@ -90,7 +103,7 @@ def _duration(spec: Spec, facts: Facts, batch: Batch, derived: list[Derived]) ->
     if training.epochs is None and training.steps is None:
         _add(derived, None, ("training", "epochs"), 1.0, "neither epochs nor steps is given")
     steps = training.steps
-    if steps is None and rows is not None and data.packing != "isolated":
+    if steps is None and rows is not None and not has_packed_rows(spec):
         steps = math.ceil(_exact(epochs) * rows / batch.total)
         reason = f"{epochs:g} epochs x {rows} rows / {batch.total}, rounded up"
         _add(derived, None, ("training", "steps"), steps, reason)
@@ -108,7 +121,7 @@ def _duration(spec: Spec, facts: Facts, batch: Batch, derived: list[Derived]) ->
 def _rows_read(spec: Spec, facts: Facts) -> int | None:
     """Return the training rows, held out ones included, where the files tell: not if rows are dropped or drawn."""
     drawn = any(source.sample is not None for source in written_sources(spec, facts)[0])
-    known = spec.data.too_long != "drop" and spec.data.mix == "concat" and not drawn
+    known = too_long(spec) not in ("drop", "split") and spec.data.mix == "concat" and not drawn
     return total_rows(facts) if known else None
 
 
@@ -151,9 +164,9 @@ def _held_out(spec: Spec, num_eval: int) -> int:
 
 
 def _tokens(facts: Facts) -> int | None:
-    if any(fact.num_rows is None for fact in facts.data):
-        return None
-    return sum(fact.num_bytes for fact in facts.data) // BYTES_PER_TOKEN
+    sizes = [fact.text_bytes for fact in facts.data if fact.num_rows is not None]
+    known = [size for size in sizes if size is not None]
+    return sum(known) // BYTES_PER_TOKEN if len(known) == len(facts.data) else None
 
 
 def _lora(spec: Spec, facts: Facts, derived: list[Derived]) -> LoraPlan | None:
@@ -174,6 +187,10 @@ def _lora(spec: Spec, facts: Facts, derived: list[Derived]) -> LoraPlan | None:
 
 
 def _defaults(spec: Spec, derived: list[Derived]) -> None:
+    if isinstance(spec.objective, Pretraining):
+        _add(derived, spec.data.too_long, ("data", "too_long"), too_long(spec), "texts")
+        given = None if spec.data.packing == "auto" else spec.data.packing
+        _add(derived, given, ("data", "packing"), packing(spec), "texts")
     _add(derived, spec.tokenizer.path, ("tokenizer", "path"), spec.model.path, "model.path")
     merged = f"{spec.run.output_dir.rstrip('/')}/merged"
     _add(
@@ -193,7 +210,7 @@ def _fingerprint(spec: Spec, facts: Facts, batch: Batch, duration: Duration) -> 
         data.pop(section, None)
     for key in ("token_env", "cache_dir"):
         data["model"].pop(key, None)
-    for key in ("workers", "prepared_dir", "rebuild"):
+    for key in NOT_IN_NUMBERS:
         data["data"].pop(key, None)
     basis = {
         "spec": data,
@@ -215,12 +232,27 @@ def _unknown(spec: Spec, facts: Facts, duration: Duration) -> tuple[str, ...]:
     words = []
     if not facts.model.known:
         words.append("the model is not on this machine: its modules, size and memory are unknown")
+    words += _unchecked(spec, facts)
     if duration.num_steps is None:
         words.append(f"the number of steps: it follows from the rows {_left(spec)}")
     return tuple(words)
 
 
+def _unchecked(spec: Spec, facts: Facts) -> Iterator[str]:
+    """Yield what is not known about the rows of each source."""
+    for _, source, fact in data_facts(spec, facts):
+        name = "" if isinstance(source, CatalogSource) else source.path
+        if fact.state == "elsewhere" and name:
+            yield f"the rows of `{name}`: they are not on this machine"
+        elif fact.unread:
+            yield f"the rows of `{name}`: {fact.unread}"
+        elif fact.unchecked and fact.num_checked:
+            yield f"the rows of `{name}` behind the first {fact.num_checked:,}, which are good"
+        elif fact.unchecked:
+            yield f"the rows of `{name}`: the first is too large to be looked at here"
+
+
 def _left(spec: Spec) -> str:
-    if spec.data.packing == "isolated":
+    if has_packed_rows(spec):
         return "that the samples are packed into"
     return "left after preparation"

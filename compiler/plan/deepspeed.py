@@ -13,10 +13,13 @@ NEVER = 1_000_000_000
 
 def deepspeed_config(spec: Spec, batch: Batch) -> dict[str, Any]:
     """Return the content of `deepspeed.json`; nothing in it is `"auto"`."""
+    # By tokens the passes of a step vary; the trainer says after which of them gradients are complete, and the
+    # loss is divided by what all of them hold: DeepSpeed needs no number, and gets that of one pass.
+    total, micro = (batch.processes, 1) if batch.tokens else (batch.total, batch.micro)
     config: dict[str, Any] = {
-        "train_batch_size": batch.total,
-        "train_micro_batch_size_per_gpu": batch.micro,
-        "gradient_accumulation_steps": batch.accumulation,
+        "train_batch_size": total,
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": batch.accumulation or 1,
         "gradient_clipping": float(spec.training.max_grad_norm),
     }
     if spec.training.precision != "fp32":

@@ -13,14 +13,19 @@ from ..spec import (
     AlpacaSource,
     CatalogSource,
     MessagesSource,
+    PreferenceSource,
+    PromptSource,
     ShareGptSource,
     Source,
     Spec,
+    TextSource,
 )
 
 T = TypeVar("T")
 
-WrittenSource = AlpacaSource | MessagesSource | ShareGptSource
+WrittenSource = (
+    AlpacaSource | MessagesSource | ShareGptSource | TextSource | PreferenceSource | PromptSource
+)
 """The sources that the runtime reads."""
 
 

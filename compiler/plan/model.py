@@ -24,13 +24,18 @@ class Derived:
 
 @frozen
 class Batch:
-    """Samples of one optimizer step: `total = micro x accumulation x processes`."""
+    """Samples of one optimizer step: `total = micro x accumulation x processes`, or in micro batches by tokens."""
 
     total: int
     micro: int
-    accumulation: int
+    """By tokens, the number of the longest samples."""
+    accumulation: int | None
+    """None by tokens: it varies from step to step."""
     processes: int
-    eval_micro: int
+    eval_micro: int | None
+    """None: by tokens, as in training."""
+    tokens: int | None = None
+    """Tokens of a micro batch, where they are formed by tokens."""
 
 
 @frozen

@@ -10,7 +10,7 @@ from ..plan import Plan
 from ..spec import NamedTemplate
 from ..targets import target_of
 from ..version import VERSION
-from .programs import TEMPLATE, render_programs
+from .programs import AROUND, TEMPLATE, render_preview, render_programs
 from .resolved import render_resolved
 
 
@@ -22,10 +22,25 @@ def render_files(plan: Plan) -> dict[str, str]:
         "deepspeed.json": _json(plan.deepspeed),
         "spec.toml": render_resolved(plan),
     }
-    if isinstance(plan.spec.template, NamedTemplate) and plan.facts.template_text is not None:
-        files[TEMPLATE] = plan.facts.template_text
+    files |= _template(plan)
     files["manifest.json"] = _json(_manifest(plan, files))
     return files
+
+
+def preview_files(plan: Plan) -> dict[str, str]:
+    """Return the files that show the data of a plan, whatever becomes of its training."""
+    return {"preview.py": render_preview(plan), **_template(plan)}
+
+
+def _template(plan: Plan) -> dict[str, str]:
+    from ..chat import around
+
+    template = plan.spec.template
+    if isinstance(template, NamedTemplate):
+        name, text = TEMPLATE, plan.facts.template_text
+    else:
+        name, text = AROUND, around(template)
+    return {} if text is None else {name: text}
 
 
 def _manifest(plan: Plan, files: dict[str, str]) -> dict[str, Any]:

@@ -6,34 +6,49 @@ import os
 from collections.abc import Iterator
 from typing import cast
 
-from ..plan import Plan
+from ..facts.sample_kinds import wanted_by
+from ..plan import Batch, Plan
 from ..plan.honoured import only, written_sources
-from ..spec import AdamW, Data, FileTemplate, NamedTemplate, Sft
+from ..plan.layout import has_packed_rows, packing, too_long
+from ..rules.evaluation import each_source
+from ..spec import AdamW, Data, FileTemplate, NamedTemplate, Pretraining, Sft, Spec
 from ..version import VERSION
 from .calls import Arg, Call, Places
 from .environment import render
 from .literals import python_literal
 from .sources import source_call
 
+OBJECTIVES = {Sft: "Sft", Pretraining: "Pretraining"}
+"""The class of the runtime for each objective that it trains with."""
 TEMPLATE = "chat_template.jinja"
 """The chat template in the run folder, where the spec names one of the library."""
+AROUND = "template_options.jinja"
+"""What stands around any other template, where the spec has options for it."""
 
 
 def render_programs(plan: Plan) -> dict[str, str]:
     """Return `prepare.py`, `preview.py`, `train.py`, `chat.py` and `export.py`."""
-    places = Places(plan)
-    head = {
+    places, head = Places(plan), _head(plan)
+    return {
+        "prepare.py": render("programs/prepare.py.jinja", **head, **_prepare(plan, places)),
+        "preview.py": render_preview(plan),
+        "train.py": render("programs/train.py.jinja", **head, **_train(plan, places)),
+        "chat.py": render("programs/chat.py.jinja", **head, **_chat(plan, places)),
+        "export.py": render("programs/export.py.jinja", **head, **_export(plan, places)),
+    }
+
+
+def render_preview(plan: Plan) -> str:
+    """Return `preview.py`, which does not ask how the data are trained on."""
+    return render("programs/preview.py.jinja", **_head(plan), **_preview(plan, Places(plan)))
+
+
+def _head(plan: Plan) -> dict[str, object]:
+    return {
         "version": VERSION,
         "spec_name": plan.spec_name,
         "name": plan.spec.run.name,
         "uses_path": any(os.path.isabs(path) for path in _paths(plan)),
-    }
-    return {
-        "prepare.py": render("programs/prepare.py.jinja", **head, **_prepare(plan, places)),
-        "preview.py": render("programs/preview.py.jinja", **head, **_preview(plan, places)),
-        "train.py": render("programs/train.py.jinja", **head, **_train(plan, places)),
-        "chat.py": render("programs/chat.py.jinja", **head, **_chat(plan, places)),
-        "export.py": render("programs/export.py.jinja", **head, **_export(plan, places)),
     }
 
 
@@ -61,7 +76,7 @@ def _train(plan: Plan, places: Places) -> dict[str, object]:
     spec = plan.spec
     return {
         "method": spec.method.type,
-        "objective": "Sft",
+        "objective": OBJECTIVES[type(spec.objective)],
         "fingerprint": plan.fingerprint,
         "seed": spec.training.seed,
         "device": spec.launch.device,
@@ -75,16 +90,18 @@ def _train(plan: Plan, places: Places) -> dict[str, object]:
     }
 
 
-def _pack(plan: Plan) -> list[Arg]:
-    data = plan.spec.data
-    if data.packing != "isolated":
-        return []
-    return [Arg("", "train"), Arg("max_length", python_literal(data.max_length))]
+def _pack(plan: Plan) -> Call | None:
+    if not has_packed_rows(plan.spec):
+        return None
+    name = "data.join" if packing(plan.spec) == "joined" else "data.pack"
+    length = python_literal(plan.spec.data.max_length)
+    return Call(name, (Arg("", "train"), Arg("max_length", length)))
 
 
 def _prepare(plan: Plan, places: Places) -> dict[str, object]:
     data = plan.spec.data
-    args = [Arg("seed", python_literal(plan.spec.training.seed))]
+    seed = plan.spec.training.seed if data.seed is None else data.seed
+    args = [Arg("seed", python_literal(seed))]
     if data.eval_rows and not data.eval_sources:
         args.append(Arg("eval_rows", python_literal(data.eval_rows)))
     if data.mix != "concat":
@@ -94,9 +111,13 @@ def _prepare(plan: Plan, places: Places) -> dict[str, object]:
         args.append(Arg("max_bad_share", python_literal(float(data.max_bad_share))))
     args.append(Arg("output", "RUN_DIR"))
     if data.prepared_dir is not None:
-        args.append(Arg("cache_dir", places.text(data.prepared_dir)))
+        args.append(Arg("prepared_dir", places.text(data.prepared_dir)))
     if data.workers is not None:
         args.append(Arg("workers", python_literal(data.workers)))
+    if data.batch_rows != 256:
+        args.append(Arg("batch_rows", python_literal(data.batch_rows)))
+    if not data.shared_storage:
+        args.append(Arg("shared_storage", "False"))
     if data.rebuild:
         args.append(Arg("rebuild", "True"))
     place, *rest = _tokenizer_args(plan, places)
@@ -113,7 +134,8 @@ def _prepare(plan: Plan, places: Places) -> dict[str, object]:
 def _preview(plan: Plan, places: Places) -> dict[str, object]:
     prepare = _prepare(plan, places)
     # What fits is shown as it is, whatever the next training does with it.
-    args = [arg for arg in cast("list[Arg]", prepare["args"]) if arg.name != "rebuild"]
+    unless = "" if plan.spec.data.prepared_dir else "rebuild"
+    args = [arg for arg in cast("list[Arg]", prepare["args"]) if arg.name != unless]
     return {
         **prepare,
         "args": [*args, Arg("tell", "False")],
@@ -150,12 +172,15 @@ def _tokenizer_args(plan: Plan, places: Places) -> list[Arg]:
 
 
 def _template_args(plan: Plan, places: Places) -> Iterator[Arg]:
+    from ..chat import around, describe
+
     template = plan.spec.template
     if isinstance(template, FileTemplate):
         yield Arg("chat_template", places.text(template.path))
-    if isinstance(template, NamedTemplate):
-        from ..chat import describe
-
+    if not isinstance(template, NamedTemplate):
+        if around(template) is not None:
+            yield Arg("around_template", f"RUN_DIR / {python_literal(AROUND)}", "its options")
+    else:
         known = describe(template)
         yield Arg("chat_template", f"RUN_DIR / {python_literal(TEMPLATE)}", f"{template.name}")
         if known.eos_token is not None:
@@ -178,14 +203,25 @@ def _model_args(plan: Plan, places: Places) -> list[Arg]:
 
 def _options_args(plan: Plan) -> list[Arg]:
     spec = plan.spec
-    args = [
-        Arg("loss_on", python_literal(only(spec.objective, Sft).loss_on)),
-        Arg("max_length", python_literal(spec.data.max_length)),
-        Arg("too_long", python_literal(spec.data.too_long)),
-    ]
+    kind = wanted_by(spec.objective)
+    args = []
+    if kind != "answers":
+        args.append(Arg("kind", python_literal(kind)))
+    if isinstance(spec.objective, Sft):
+        args.append(Arg("loss_on", python_literal(spec.objective.loss_on)))
+        if not spec.objective.loss_on_thoughts:
+            args.append(Arg("unlearned_thoughts", _thought_marks(plan), "marks around a thought"))
+    args.append(Arg("max_length", python_literal(spec.data.max_length)))
+    args.append(Arg("too_long", python_literal(too_long(spec))))
     if spec.data.reserved_answer != 1:
         args.append(Arg("reserved_answer", python_literal(spec.data.reserved_answer)))
     return args
+
+
+def _thought_marks(plan: Plan) -> str:
+    from ..chat import thought_marks
+
+    return f"({', '.join(map(python_literal, thought_marks(plan.spec.template)))})"
 
 
 def _adapt(plan: Plan) -> Call | None:
@@ -236,10 +272,13 @@ def _fit_args(plan: Plan) -> dict[str, list[Arg]]:
         *_warmup_args(plan, reasons),
         Arg("max_grad_norm", python_literal(float(spec.training.max_grad_norm))),
         Arg("shuffle", python_literal(spec.data.shuffle)),
-        *_layout_args(spec.data),
+        *_layout_args(spec),
     ]
+    after += _loading_args(spec.data)
     if spec.evaluation.every_steps:
         after.append(Arg("eval_every", python_literal(spec.evaluation.every_steps)))
+    if each_source(spec):
+        after.append(Arg("each_source", "True"))
     after += [
         Arg("save_every", python_literal(spec.checkpoints.every_steps)),
         Arg("keep_checkpoints", python_literal(spec.checkpoints.keep)),
@@ -251,26 +290,42 @@ def _fit_args(plan: Plan) -> dict[str, list[Arg]]:
     return {
         "before": [
             *_length_args(plan, reasons),
-            Arg(
-                "micro_batch_size",
-                python_literal(batch.micro),
-                reasons.get("batch.micro_size", ""),
-            ),
-            Arg(
-                "accumulation_steps",
-                python_literal(batch.accumulation),
-                reasons.get("batch.accumulation_steps", ""),
-            ),
-            Arg("eval_micro_batch_size", python_literal(batch.eval_micro)),
+            *_batch_args(batch, reasons),
         ],
         "after": [Arg("schedule", python_literal(spec.training.schedule)), *after],
     }
 
 
-def _layout_args(data: Data) -> Iterator[Arg]:
+def _batch_args(batch: Batch, reasons: dict[str, str]) -> Iterator[Arg]:
+    if batch.tokens is not None:
+        yield Arg("global_batch_size", python_literal(batch.total))
+        yield Arg("micro_tokens", python_literal(batch.tokens), "as many samples as fit")
+    else:
+        names = (("micro_batch_size", "micro_size"), ("accumulation_steps", "accumulation_steps"))
+        for (name, key), value in zip(names, (batch.micro, batch.accumulation), strict=True):
+            yield Arg(name, python_literal(value), reasons.get(f"batch.{key}", ""))
+    if batch.eval_micro is not None:
+        yield Arg("eval_micro_batch_size", python_literal(batch.eval_micro))
+
+
+def _loading_args(data: Data) -> Iterator[Arg]:
+    if data.seed is not None:
+        yield Arg("data_seed", python_literal(data.seed))
+    if data.loader_workers:
+        yield Arg("loader_workers", python_literal(data.loader_workers))
+    if data.loader_prefetch is not None:
+        yield Arg("loader_prefetch", python_literal(data.loader_prefetch))
+    if data.loader_persistent:
+        yield Arg("loader_persistent", "True")
+    if data.pin_memory is not None:
+        yield Arg("pin_memory", python_literal(data.pin_memory))
+
+
+def _layout_args(spec: Spec) -> Iterator[Arg]:
+    data = spec.data
     if data.group_by_length:
         yield Arg("group_by_length", "True")
-    if data.packing == "padding-free":
+    if packing(spec) == "padding-free":
         yield Arg("padding_free", "True", "the samples of a micro batch in one row, kept apart")
     if data.pad_multiple != 1:
         yield Arg("pad_multiple", python_literal(data.pad_multiple))

@@ -6,7 +6,14 @@ from pathlib import PurePath
 
 from ..field_types import class_of, default_of, fields_of
 from ..plan.honoured import WrittenSource
-from ..spec import AlpacaSource, MessagesSource, ShareGptSource
+from ..spec import (
+    AlpacaSource,
+    MessagesSource,
+    PreferenceSource,
+    PromptSource,
+    ShareGptSource,
+    TextSource,
+)
 from .calls import Arg, Call, Places
 from .literals import python_literal
 
@@ -14,6 +21,9 @@ CLASSES: dict[type, str] = {
     AlpacaSource: "Alpaca",
     MessagesSource: "Messages",
     ShareGptSource: "ShareGpt",
+    TextSource: "Text",
+    PreferenceSource: "Preference",
+    PromptSource: "Prompts",
 }
 """The class of the runtime that reads each format. Its fields have the names and defaults of the spec's."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from .chat import Span
 Tokens = npt.NDArray[np.uint32]
 Flags = npt.NDArray[np.bool_]
 Weights = npt.NDArray[np.float32]
+FEW_SPANS = 8
+"""So many spans of a text are looked up one by one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +39,10 @@ class Encoded:
         weights = None if self.weights is None else self.weights[part]
         return Encoded(self.tokens[part], self.loss[part], weights)
 
-    @property
-    def is_learned(self) -> bool:
-        """Whether any token carries loss; nothing predicts the first."""
-        return bool(self.loss[1:].any())
+    @cached_property
+    def num_learned(self) -> int:
+        """Tokens that carry loss; nothing predicts the first."""
+        return int(np.count_nonzero(self.loss[1:]))
 
 
 def end_to_end(parts: Sequence[Encoded]) -> Encoded:
@@ -96,14 +99,38 @@ def _encodings(tokenizer: Any, texts: Sequence[str], *, add_special_tokens: bool
 def flags_of(encoding: Any, spans: Sequence[Span]) -> Flags:
     """Return which tokens of an encoding begin inside one of the spans, which are in order and apart."""
     flags = np.zeros(len(encoding), dtype=np.bool_)
-    if not spans:
-        return flags
-    # One copy to Python, whatever the number of spans: asking for single tokens searches from the start each time.
-    starts = np.fromiter((start for start, _ in encoding.offsets), np.int64, len(encoding))
-    edges = np.searchsorted(starts, np.asarray(spans, dtype=np.int64).ravel(), side="left")
-    for first, end in edges.reshape(-1, 2):
+    edges = _few_edges(encoding, spans) if len(spans) <= FEW_SPANS else None
+    if edges is None:
+        edges = _edges(encoding, spans)
+    for first, end in zip(edges[::2], edges[1::2], strict=True):
         flags[first:end] = True
     return flags
+
+
+def _few_edges(encoding: Any, spans: Sequence[Span]) -> list[int] | None:
+    """Return for each edge of the spans the first token that begins there or later; None where it takes more to tell.
+
+    A search for each edge is cheaper than a copy of all offsets, unless there are many.
+    """
+    edges = []
+    for edge in (edge for span in spans for edge in span):
+        token = encoding.char_to_token(edge)
+        if token is None:
+            return None
+        begin = encoding.token_to_chars(token)[0]
+        token += begin < edge
+        # Tokens without text of their own stand before the one that the character belongs to.
+        if token and encoding.token_to_chars(token - 1)[0] >= edge:
+            return None
+        edges.append(token)
+    return edges
+
+
+def _edges(encoding: Any, spans: Sequence[Span]) -> list[int]:
+    # One copy to Python, whatever the number of spans: asking for single tokens searches from the start each time.
+    starts = np.fromiter((start for start, _ in encoding.offsets), np.int64, len(encoding))
+    found = np.searchsorted(starts, np.asarray(spans, dtype=np.int64).ravel(), side="left")
+    return [int(edge) for edge in found]
 
 
 def shorten(

@@ -9,7 +9,7 @@ import lzma
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -19,6 +19,7 @@ from typing import Any, TextIO
 from ..errors import ExitCode, UserError
 from .conversation import place_of, row_error
 from .json_rows import array_rows
+from .saved import saved_files
 
 LINES = (".json", ".jsonl")
 TABLES = (".parquet", ".arrow", ".feather")
@@ -38,14 +39,19 @@ Raw = str | Parsed
 """A row as it stands in its file: the text of a line of JSON, or what was parsed already."""
 
 
-def files_of(path: Path) -> list[Path]:
+def files_of(path: Path, split: str = "train") -> list[Path]:
     """Return the files that a path names, in the order of their names: itself, those of a folder, or of a pattern.
+
+    A folder that `datasets` saved says itself which files it has; of several splits, `split` is read.
 
     Raises:
         UserError: (DATA) there are none, or files of several kinds.
     """
     path = Path(os.path.normpath(path))
     if path.is_dir():
+        saved = saved_files(path, split)
+        if saved is not None:
+            return saved
         found = [file for file in path.iterdir() if kind_of_file(file) in KINDS and file.is_file()]
         none = f"{path}: the folder holds no data files"
     elif path.exists() or not any(mark in str(path) for mark in "*?["):
@@ -55,14 +61,19 @@ def files_of(path: Path) -> list[Path]:
         none = f"{path}: no data file fits this pattern"
     if not found:
         raise UserError(none, help=f"data files are {', '.join(KINDS)}", code=ExitCode.DATA)
-    kinds = sorted({file.suffix for file in found})
+    check_one_kind(found, str(path))
+    return sorted(found)
+
+
+def check_one_kind(files: Iterable[Path], named: str) -> None:
+    """Raise `UserError` (DATA) where the files that `named` stands for are of several kinds."""
+    kinds = sorted({file.suffix for file in files})
     if len(kinds) > 1:
         raise UserError(
-            f"{path}: files of several kinds, {' and '.join(kinds)}",
+            f"{named}: files of several kinds, {' and '.join(kinds)}",
             help=f"name those of one kind with a pattern such as `*{kinds[0]}`",
             code=ExitCode.DATA,
         )
-    return sorted(found)
 
 
 def _matching(path: Path) -> Iterator[Path]:
@@ -99,10 +110,19 @@ def raw_rows(path: Path) -> Iterator[tuple[int, Raw]]:
 
 def check_utf8(text: str, place: str) -> None:
     """Bytes that are no UTF-8 were read as lone surrogates, so that their line is known."""
+    if not is_utf8(text):
+        raise row_error(place, "not UTF-8 text", "save the file as UTF-8")
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether a text that was read held nothing but UTF-8."""
+    if text.isascii():
+        return True
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise row_error(place, "not UTF-8 text", "save the file as UTF-8") from None
+        return False
+    return True
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, Raw]]:
@@ -111,7 +131,8 @@ def _json_rows(path: Path) -> Iterator[tuple[int, Raw]]:
     with _opened(path) as file:
         if is_array:
             text = file.read()
-            check_utf8(text, place_of(path, _line_of_bad_byte(text)))
+            if not is_utf8(text):
+                check_utf8(text, place_of(path, _line_of_bad_byte(text)))
             for line, row in array_rows(text, path):
                 yield line, Parsed(row)
         else:

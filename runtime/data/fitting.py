@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import ExitCode, UserError
-from .chat import LossOn
+from .chat import LossOn, ThoughtMarks
 from .encode import Encoded, cut, overhang, shorten
 from .items import Document, Item, Kind, Pair, Prompt
 
@@ -23,6 +23,8 @@ class Options:
     loss_on: LossOn = "assistant"
     max_length: int
     too_long: TooLong
+    unlearned_thoughts: ThoughtMarks | None = None
+    """The marks around thoughts that carry no loss; None: thoughts are learned like the rest of an answer."""
     reserved_answer: int = 1
     """Tokens of the answer that truncation keeps at least."""
     kind: Kind = "answers"
@@ -48,7 +50,7 @@ def fitted(
         UserError: (DATA) it is too long under `too_long = "error"`, or no token of it carries loss.
     """
     found = tuple(sequences)
-    if not (isinstance(item, Prompt) or all(sequence.is_learned for sequence in found)):
+    if not (isinstance(item, Prompt) or all(sequence.num_learned for sequence in found)):
         raise answerless(item.place)
     if max(map(len, found)) <= options.max_length:
         return [Fitted(found, endless=_is_endless(item, found, tokenizer, options))]
@@ -67,13 +69,13 @@ def _is_endless(item: Item, sequences: Sequence[Encoded], tokenizer: Any, option
     if isinstance(item, Prompt) or options.loss_on == "all":
         return False
     eos = tokenizer.eos_token_id
-    return eos is None or not all((s.tokens[s.loss] == eos).any() for s in sequences)
+    return eos is None or not all(np.any(s.loss & (s.tokens == eos)) for s in sequences)
 
 
 def _pieces(encoded: Encoded, max_length: int) -> list[Encoded]:
     """Nothing predicts the first token of a piece: a single token that is left over is of no use."""
     pieces = [encoded[at : at + max_length] for at in range(0, len(encoded), max_length)]
-    return [piece for piece in pieces if piece.is_learned]
+    return [piece for piece in pieces if piece.num_learned]
 
 
 def _shortened(

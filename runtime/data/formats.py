@@ -38,12 +38,19 @@ OPENAI_WORDS = Words("role", "content", OPENAI)
 class Rows:
     """Where rows are, and how many of them count.
 
-    `path` is a file, a folder of data files, or a pattern of names. The first `limit` rows count; of those
-    `sample` are drawn at random, some of them repeatedly where there are fewer. `weight` is the share in a mix.
+    `path` is a file, a folder of data files, or a pattern of names; as a text it is a URL, or an id on `hub`. The
+    first `limit` rows count; of those `sample` are drawn at random, some of them repeatedly where there are fewer.
+    `weight` is the share in a mix.
     """
 
-    path: Path
+    path: Path | str
     name: str
+    hub: str | None = None
+    revision: str | None = None
+    subset: str | None = None
+    split: str = "train"
+    folder: str | None = None
+    token_env: str | None = None
     limit: int | None = None
     sample: int | None = None
     weight: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -91,6 +92,10 @@ class Names:
 
     path: str
     files: Sequence[str]
+    origins: Sequence[str] = ()
+    """Where each of the files was fetched from; nothing for files that were here."""
+    revision: str = ""
+    """The commit of a hub data set."""
 
     def place(self, file: int, line: int) -> str:
         """Return `file:line` the way editors understand it."""
@@ -296,7 +301,12 @@ def write_pointer(run_dir: Path, folder: Path, names: Sequence[Names]) -> None:
     sources = [asdict(name) for name in names]
     storage.write_json(
         run_dir / POINTER,
-        {"folder": str(folder.absolute()), "key": folder.name, "sources": sources},
+        {
+            "folder": str(folder.absolute()),
+            "key": folder.name,
+            "digest": storage.sha256_file(folder / storage.MANIFEST),
+            "sources": sources,
+        },
     )
 
 
@@ -343,9 +353,33 @@ def open_prepared(
     report = read_report(folder)
     if tokenizer is not None:
         check_same(report.get("tokenizer", ""), tokenizer)
-    warnings = tuple(_warnings(source_reports(report), names))
+    warnings = (*_warnings(source_reports(report), names), *report.get("served", ()))
     train = _samples(folder, TRAIN, report["training"], warnings)
-    return train, _samples(folder, EVAL, report["evaluation"])
+    evaluation = _samples(folder, EVAL, report["evaluation"])
+    return train, replace(evaluation, sets=_sets(folder, source_reports(report)))
+
+
+def _sets(folder: Path, reports: Sequence[SourceReport]) -> dict[str, Samples]:
+    """Return the samples of each evaluation source by its name; nothing where there are not several."""
+    sources = [number for number, report in enumerate(reports) if report.evaluation]
+    if len(sources) < 2:
+        return {}
+    chosen = np.load(folder / EVAL)
+    origins = np.load(folder / ORIGIN, mmap_mode="r")[chosen, 0]
+    names = _unique([reports[number].name for number in sources])
+    return {
+        name: Samples(StoredRows(folder, chosen[origins == number]), reports[number].read)
+        for name, number in zip(names, sources, strict=True)
+    }
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Return the names, with a number after one that was there before."""
+    found: list[str] = []
+    for name in names:
+        others = (f"{name}-{number}" for number in itertools.count(2))
+        found.append(next(n for n in itertools.chain([name], others) if n not in found))
+    return found
 
 
 def kind_of_samples(folder: Path) -> Kind:

@@ -11,9 +11,10 @@ from typing import Any, cast
 
 from ..errors import ExitCode, UserError
 from .conversation import Conversation, place_of, row_error
-from .files import Parsed, Raw, check_utf8, files_of, raw_rows
+from .files import Parsed, Raw, check_utf8, raw_rows
 from .formats import Source
 from .items import Item, Kind
+from .remote import local_files, named
 from .values import RowError, json_fault, kind_of
 
 
@@ -40,15 +41,13 @@ def rows_of(source: Source, files: Sequence[Path]) -> Iterator[tuple[int, int, R
 
 
 def _read_source(source: Source, kind: Kind) -> list[Item]:
-    files = files_of(source.path)
+    files = local_files(source)
     rows = [
         parse_row(source, line, raw, files[number], kind)
         for number, line, raw in rows_of(source, files)
     ]
     if not rows:
-        raise UserError(
-            f"{os.path.normpath(source.path)}: the data set is empty", code=ExitCode.DATA
-        )
+        raise UserError(f"{named(source)}: the data set is empty", code=ExitCode.DATA)
     return rows
 
 
@@ -59,7 +58,7 @@ def parse_row(
 
     `file` is the one of several that the row stands in.
     """
-    place = place_of(Path(os.path.normpath(file or source.path)), line)
+    place = place_of(file or Path(os.path.normpath(source.path)), line)
     row = _row(raw, place)
     if not isinstance(row, dict):
         raise row_error(place, f"the row is {kind_of(row)}, expected an object")
@@ -78,8 +77,7 @@ def _row(raw: Raw, place: str) -> Any:
 
 
 def _parse_line(text: str, place: str) -> Any:
-    if "\udc80" <= max(text, default="") <= "\udcff":
-        check_utf8(text, place)
+    check_utf8(text, place)
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as fault:

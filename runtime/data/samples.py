@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -35,6 +35,11 @@ class Sample:
     def part_lengths(self) -> tuple[int, ...]:
         """Lengths of the samples in this row: its own where it is not a packed one."""
         return self.parts or (len(self.input_ids),)
+
+    @property
+    def token_weights(self) -> list[float]:
+        """How much the loss of each token counts."""
+        return self.weights or [float(label != IGNORED) for label in self.labels]
 
     @property
     def num_trainable(self) -> int:
@@ -69,6 +74,8 @@ class Samples:
     num_truncated: int = 0
     num_dropped: int = 0
     warnings: tuple[str, ...] = field(default=())
+    sets: Mapping[str, Samples] = field(default_factory=dict, kw_only=True)
+    """Its parts by name, where each is to be evaluated by itself as well."""
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -99,6 +106,12 @@ class Samples:
         """Number of tokens that carry loss in each sample."""
         known: Sequence[int] | None = getattr(self.rows, "trainable", None)
         return [row.num_trainable for row in self.rows] if known is None else known
+
+    @property
+    def shortest(self) -> int:
+        """Index of the shortest sample, 0 where there is none."""
+        lengths = self.lengths
+        return min(range(len(self)), key=lambda index: int(lengths[index]), default=0)
 
     @property
     def num_tokens(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .chat import Prefix, Template, render
+from .chat import Prefix, Template, render, rendered
 from .conversation import Conversation
 from .encode import Encoded, encode, encode_documents
 from .fitting import Options
@@ -26,8 +26,10 @@ def encoded(tokenizer: Any, items: Sequence[Item], options: Options) -> list[Seq
 def _conversations(
     tokenizer: Any, items: Sequence[Conversation], options: Options
 ) -> list[Sequences]:
-    texts = render(tokenizer, items, loss_on=options.loss_on)
-    return [(found,) for found in encode(tokenizer, texts)]
+    texts = rendered(
+        tokenizer, items, loss_on=options.loss_on, unlearned_thoughts=options.unlearned_thoughts
+    )
+    return [(found,) for found in encode(tokenizer, [(text, spans) for text, spans, _ in texts])]
 
 
 def _documents(tokenizer: Any, items: Sequence[Document], options: Options) -> list[Sequences]:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -24,13 +24,15 @@ from ..errors import ExitCode, UserError
 from ..rank import PR_SET_PDEATHSIG, prctl
 from .conversation import place_of
 from .encode import Encoded, end_to_end
-from .files import Raw, files_of
+from .files import Raw
 from .fitting import Fitted, Options, fitted
 from .formats import Source
 from .items import Item, Judged, Pair, Prompt
 from .prepared import Part, Problem, SourceReport
 from .read import parse_row, rows_of
+from .remote import find, is_remote
 from .sequences import Sequences, encoded
+from .store import Found
 
 CHUNK = 256
 """Rows that a worker takes at a time."""
@@ -56,7 +58,16 @@ class Job:
     @cached_property
     def files(self) -> list[Path]:
         """The files of the source."""
-        return files_of(self.source.path)
+        return list(self.found.files)
+
+    @cached_property
+    def found(self) -> Found:
+        """The files and where they come from; what is elsewhere is fetched."""
+        return find(self.source)
+
+    def anew(self) -> Job:
+        """Return the job as it would be found now; what was fetched stays as it is."""
+        return self if is_remote(self.source) else replace(self)
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows that count, in the order of the files; those that are drawn several times once."""
@@ -90,19 +101,27 @@ class Chunk:
 
 
 def work(
-    jobs: Sequence[Job], tokenizer: Any, options: Options, workers: int | None
+    jobs: Sequence[Job],
+    tokenizer: Any,
+    options: Options,
+    workers: int | None,
+    chunks: Iterator[Chunk] | None = None,
+    num_rows: int = CHUNK,
 ) -> Iterator[Result]:
     """Yield the results of all jobs in the order of their rows, whatever the number of workers.
+
+    `chunks` are the rows where they are not to be read job after job, `num_rows` of them at a time.
 
     Raises:
         UserError: (DATA) a file cannot be read; (ENVIRONMENT) a worker was killed.
     """
     encoder = Encoder(jobs, tokenizer, options)
     count = num_workers(jobs, workers)
+    rows = _chunks(jobs, num_rows) if chunks is None else chunks
     if count == 1:
-        yield from map(encoder, _chunks(jobs))
+        yield from map(encoder, rows)
     else:
-        yield from _shared(encoder, _chunks(jobs), count)
+        yield from _shared(encoder, rows, count)
 
 
 def num_workers(jobs: Sequence[Job], workers: int | None) -> int:
@@ -113,10 +132,10 @@ def num_workers(jobs: Sequence[Job], workers: int | None) -> int:
     return max(1, min(len(os.sched_getaffinity(0)), size // SMALL_BYTES))
 
 
-def _chunks(jobs: Sequence[Job]) -> Iterator[Chunk]:
+def _chunks(jobs: Sequence[Job], num_rows: int) -> Iterator[Chunk]:
     for job in jobs:
         rows = job.rows()
-        while listed := list(islice(rows, CHUNK)):
+        while listed := list(islice(rows, num_rows)):
             yield Chunk(job.number, listed)
 
 
@@ -127,7 +146,8 @@ _encoder: Encoder | None = None
 def _enter_worker() -> None:
     """Ctrl-C is the parent's to handle, and nobody outlives it: a killed parent takes its workers along."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -241,7 +261,7 @@ class _Chunk:
             self.report.kept += 1
             self.report.endless += sample.endless
             self.report.tokens += sum(map(len, sample.sequences))
-            self.report.trainable += sum(int(s.loss[1:].sum()) for s in sample.sequences)
+            self.report.trainable += sum(s.num_learned for s in sample.sequences)
         return kept
 
     def _note_bad(self, place: Place, fault: UserError) -> None:
@@ -261,7 +281,7 @@ def _part(job: int, samples: Sequence[tuple[Place, Item, Fitted]]) -> Part:
         loss=whole.loss,
         weights=whole.weights,
         lengths=np.array([len(sequence) for sequence in sequences], np.int64),
-        trainable=np.array([sequence.loss[1:].sum() for sequence in sequences], np.int64),
+        trainable=np.array([sequence.num_learned for sequence in sequences], np.int64),
         origins=np.array([(job, line) for (_, line), _, _ in samples], np.int64).reshape(-1, 2),
         files=np.array([number for (number, _), _, _ in samples], np.int64),
         values=_values(items),

@@ -29,11 +29,16 @@ CHANGES_LOGITS = re.compile(
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Sum of the cross-entropies of `hidden @ weight.T + bias` against `targets`."""
+    """Sum of the cross-entropies of `hidden @ weight.T + bias` against `targets`, each times its weight."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_nh: Tensor, weight_vh: Tensor, bias_v: Tensor | None, targets_n: Tensor
+        ctx: Any,
+        hidden_nh: Tensor,
+        weight_vh: Tensor,
+        bias_v: Tensor | None,
+        targets_n: Tensor,
+        token_weights_n: Tensor | None,
     ) -> Tensor:
         needs = (ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[2])
         grad_hidden = torch.empty_like(hidden_nh) if needs[0] else None
@@ -50,10 +55,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
             targets = targets_n[start : start + size, None]
             logits = functional.linear(hidden, weight_vh, bias_v).float()
             normalizer = torch.logsumexp(logits, dim=-1, keepdim=True)
-            total += (normalizer - logits.gather(1, targets)).sum()
+            losses = normalizer - logits.gather(1, targets)
+            counts = (
+                None if token_weights_n is None else token_weights_n[start : start + size, None]
+            )
+            total += (losses if counts is None else losses * counts).sum()
             if any(needs):
                 slope = logits.sub_(normalizer).exp_()
                 slope.scatter_add_(1, targets, slope.new_full((len(targets), 1), -1.0))
+                if counts is not None:
+                    slope.mul_(counts)
                 if grad_hidden is not None:
                     grad_hidden[start : start + size] = slope.to(weight_vh.dtype) @ weight_vh
                 if grad_weight is not None:
@@ -72,19 +83,24 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden, weight, bias = ctx.gradients
         ctx.gradients = None
         scaled = [None if part is None else part.mul_(grads[0]) for part in (hidden, weight, bias)]
-        return (*scaled, None)
+        return (*scaled, None, None)
 
 
 def linear_cross_entropy_sum(
-    hidden_nh: Tensor, weight_vh: Tensor, bias_v: Tensor | None, targets_n: Tensor
+    hidden_nh: Tensor,
+    weight_vh: Tensor,
+    bias_v: Tensor | None,
+    targets_n: Tensor,
+    token_weights_n: Tensor | None = None,
 ) -> Tensor:
     """Return the summed cross-entropy (fp32 scalar) of `hidden_nh @ weight_vh.T + bias_v` against `targets_n`.
 
-    `hidden_nh` is `[tokens, hidden]`, `weight_vh` `[vocabulary, hidden]`, `targets_n` int64 `[tokens]`.
+    `hidden_nh` is `[tokens, hidden]`, `weight_vh` `[vocabulary, hidden]`, `targets_n` int64 `[tokens]`, and
+    `token_weights_n`, which the loss of each token is multiplied with, fp32 `[tokens]`.
     The gradient can be taken once.
     """
     apply: Any = _LinearCrossEntropy.apply
-    return cast(Tensor, apply(hidden_nh, weight_vh, bias_v, targets_n))
+    return cast(Tensor, apply(hidden_nh, weight_vh, bias_v, targets_n, token_weights_n))
 
 
 def _fused_forward(head: Any, hidden_bth: Tensor) -> Tensor:
@@ -92,7 +108,14 @@ def _fused_forward(head: Any, hidden_bth: Tensor) -> Tensor:
         return functional.linear(hidden_bth, head.weight, head.bias)
     targets_bt = head.tunec_targets
     kept = targets_bt >= 0
-    loss = linear_cross_entropy_sum(hidden_bth[kept], head.weight, head.bias, targets_bt[kept])
+    weights_bt = head.tunec_weights
+    loss = linear_cross_entropy_sum(
+        hidden_bth[kept],
+        head.weight,
+        head.bias,
+        targets_bt[kept],
+        None if weights_bt is None else weights_bt[kept],
+    )
     head.tunec_loss = loss.detach()
     return loss
 
@@ -106,19 +129,22 @@ class FusedHead:
     def __init__(self, head: Any) -> None:
         """Make the head's forward pass look at its targets."""
         self.head: Any = head
-        self.head.tunec_targets = None
+        self.head.tunec_targets = self.head.tunec_weights = None
         self.head.tunec_loss = None
         self.checked = False
         self.head.forward = MethodType(_fused_forward, head)
 
     @contextmanager
-    def targets(self, targets_bt: Tensor) -> Iterator[None]:
-        """Inside, the model's `logits` are the summed cross-entropy against `targets_bt` (negative: no loss)."""
-        self.head.tunec_targets = targets_bt
+    def targets(self, targets_bt: Tensor, weights_bt: Tensor | None = None) -> Iterator[None]:
+        """Inside, the model's `logits` are the summed cross-entropy against `targets_bt` (negative: no loss).
+
+        `weights_bt` is what the loss of each target is multiplied with, fp32 `[batch, sequence]`.
+        """
+        self.head.tunec_targets, self.head.tunec_weights = targets_bt, weights_bt
         try:
             yield
         finally:
-            self.head.tunec_targets = self.head.tunec_loss = None
+            self.head.tunec_targets = self.head.tunec_weights = self.head.tunec_loss = None
 
     def check(self, loss: Tensor) -> None:
         """Fail when the model did something to what its head returned; the first loss that is a number above 0 tells.

@@ -27,24 +27,34 @@ class Sft:
         return "fused head and loss" if self._head else "full logits (the model changes them)"
 
     def num_items(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the number of tokens that carry loss (int64 scalar)."""
-        return batch["labels"][:, 1:].ne(IGNORED).sum()
+        """Return the number of tokens that carry loss, or the sum of their weights (a scalar)."""
+        carries = batch["labels"][:, 1:].ne(IGNORED)
+        weights_bt = batch.get("weights")
+        return carries.sum() if weights_bt is None else (weights_bt[:, 1:] * carries).sum()
 
     def loss_sum(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the summed loss of a micro batch (fp32 scalar), to be divided by the items of the whole step.
 
-        `batch` holds `input_ids`, `labels`, and `attention_mask` or `position_ids`, each `[batch, sequence]`.
+        `batch` holds `input_ids`, `labels`, and `attention_mask` or `position_ids`, each `[batch, sequence]`; where
+        some tokens count more than others also `weights`, fp32.
         """
-        labels_bt = batch["labels"]
-        targets_bt = torch.full_like(labels_bt, IGNORED)
-        targets_bt[:, :-1] = labels_bt[:, 1:]
+        targets_bt = _next(batch["labels"], IGNORED)
+        weights_bt = None if "weights" not in batch else _next(batch["weights"], 0)
         inputs = model_inputs(batch)
         if self._head is not None:
-            with self._head.targets(targets_bt):
+            with self._head.targets(targets_bt, weights_bt):
                 total: Tensor = model(**inputs).logits
                 self._head.check(total)
             return total
         logits_btv = model(**inputs).logits.float()
-        return functional.cross_entropy(
-            logits_btv.flatten(0, 1), targets_bt.flatten(), ignore_index=IGNORED, reduction="sum"
+        losses_n = functional.cross_entropy(
+            logits_btv.flatten(0, 1), targets_bt.flatten(), ignore_index=IGNORED, reduction="none"
         )
+        return (losses_n if weights_bt is None else losses_n * weights_bt.flatten()).sum()
+
+
+def _next(values_bt: Tensor, fill: float) -> Tensor:
+    """Return what belongs to the token that each one predicts."""
+    shifted = torch.full_like(values_bt, fill)
+    shifted[:, :-1] = values_bt[:, 1:]
+    return shifted
