@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .chat import Span
+from .chat import Rendered, Span
 
 Tokens = npt.NDArray[np.uint32]
 Flags = npt.NDArray[np.bool_]
@@ -61,16 +61,28 @@ def end_to_end(parts: Sequence[Encoded]) -> Encoded:
     return Encoded(tokens, loss, weights)
 
 
-def encode(tokenizer: Any, rendered: Sequence[tuple[str, Sequence[Span]]]) -> list[Encoded]:
+def encode(tokenizer: Any, texts: Sequence[tuple[str, Sequence[Span]]]) -> list[Encoded]:
     """Return for each text its tokens, and which of them carry loss: those that begin inside a span.
 
     Nothing is added, cut or padded.
     """
-    encodings = _encodings(tokenizer, [text for text, _ in rendered], add_special_tokens=False)
-    return [
-        Encoded(np.asarray(encoding.ids, dtype=np.uint32), flags_of(encoding, spans))
-        for encoding, (_, spans) in zip(encodings, rendered, strict=True)
-    ]
+    return encode_weighed(tokenizer, [Rendered(text, list(spans), []) for text, spans in texts])
+
+
+def encode_weighed(tokenizer: Any, rendered: Sequence[Rendered]) -> list[Encoded]:
+    """Return what `encode` does; where the spans of a text do not all count once, also the weights of its tokens."""
+    encodings = _encodings(tokenizer, [item.text for item in rendered], add_special_tokens=False)
+    found = []
+    for encoding, (_, spans, weights) in zip(encodings, rendered, strict=True):
+        edges = edges_of(encoding, spans)
+        loss = np.zeros(len(encoding), np.bool_)
+        each = None if all(w == 1 for w in weights) else np.zeros(len(encoding), np.float32)
+        for number, (first, end) in enumerate(zip(edges[::2], edges[1::2], strict=True)):
+            loss[first:end] = True
+            if each is not None:
+                each[first:end] = weights[number]
+        found.append(Encoded(np.asarray(encoding.ids, dtype=np.uint32), loss, each))
+    return found
 
 
 def encode_documents(tokenizer: Any, texts: Sequence[str]) -> list[Encoded]:
@@ -96,29 +108,22 @@ def _encodings(tokenizer: Any, texts: Sequence[str], *, add_special_tokens: bool
     return found
 
 
-def flags_of(encoding: Any, spans: Sequence[Span]) -> Flags:
-    """Return which tokens of an encoding begin inside one of the spans, which are in order and apart."""
-    flags = np.zeros(len(encoding), dtype=np.bool_)
-    edges = _few_edges(encoding, spans) if len(spans) <= FEW_SPANS else None
-    if edges is None:
-        edges = _edges(encoding, spans)
-    for first, end in zip(edges[::2], edges[1::2], strict=True):
-        flags[first:end] = True
-    return flags
+def edges_of(encoding: Any, spans: Sequence[Span]) -> list[int]:
+    """Return for each edge of the spans, which are in order and apart, the first token that begins there or later."""
+    found = _few_edges(encoding, spans) if len(spans) <= FEW_SPANS else None
+    return _edges(encoding, spans) if found is None else found
 
 
 def _few_edges(encoding: Any, spans: Sequence[Span]) -> list[int] | None:
-    """Return for each edge of the spans the first token that begins there or later; None where it takes more to tell.
-
-    A search for each edge is cheaper than a copy of all offsets, unless there are many.
-    """
-    edges = []
+    """A search for each edge is cheaper than a copy of all offsets, unless there are many; None where it cannot tell."""
+    edges: list[int] = []
+    count = len(encoding)
+    end = encoding.token_to_chars(count - 1)[1] if count else 0
     for edge in (edge for span in spans for edge in span):
-        token = encoding.char_to_token(edge)
+        token = count if edge >= end else encoding.char_to_token(edge)
         if token is None:
             return None
-        begin = encoding.token_to_chars(token)[0]
-        token += begin < edge
+        token += token < count and encoding.token_to_chars(token)[0] < edge
         # Tokens without text of their own stand before the one that the character belongs to.
         if token and encoding.token_to_chars(token - 1)[0] >= edge:
             return None

@@ -7,7 +7,7 @@ from typing import Any
 
 from .chat import Prefix, Template, render, rendered
 from .conversation import Conversation
-from .encode import Encoded, encode, encode_documents
+from .encode import Encoded, encode, encode_documents, encode_weighed
 from .fitting import Options
 from .items import Document, Item, Judged, Pair, Prompt
 
@@ -29,7 +29,7 @@ def _conversations(
     texts = rendered(
         tokenizer, items, loss_on=options.loss_on, unlearned_thoughts=options.unlearned_thoughts
     )
-    return [(found,) for found in encode(tokenizer, [(text, spans) for text, spans, _ in texts])]
+    return [(found,) for found in encode_weighed(tokenizer, texts)]
 
 
 def _documents(tokenizer: Any, items: Sequence[Document], options: Options) -> list[Sequences]:

@@ -69,6 +69,50 @@ def test_equal_to_torch(tokens: int, with_bias: bool) -> None:
 
 
 @pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("tokens", [1, 4, 100])
+def test_weights_of_tokens(tokens: int) -> None:
+    """Each token's loss counts with its weight, in the sum and in all gradients."""
+    hidden, weight, bias, targets = inputs(tokens)
+    counts = torch.linspace(0, 2, tokens)
+    ours = linear_cross_entropy_sum(hidden, weight, bias, targets, counts)
+    logits = functional.linear(hidden, weight, bias)
+    expected = (functional.cross_entropy(logits, targets, reduction="none") * counts).sum()
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+    parts = (hidden, weight, bias)
+    for ours_part, torch_part in zip(
+        gradients(ours, *parts), gradients(expected, *parts), strict=True
+    ):
+        torch.testing.assert_close(ours_part, torch_part, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_batch_with_weights(fused: bool, tiny_model: Path) -> None:
+    """The mean over a batch is the weighted mean over its tokens, fused with the head or not."""
+    model = models.load_causal_lm(tiny_model, dtype="fp32")
+    objective = Sft()
+    if fused:
+        objective.attach(model)
+    samples = [
+        Sample([1, 5, 6, 7], [IGNORED, 5, 6, 7], weights=[0, 1, 0.5, 0.25]),
+        Sample([1, 8, 9], [IGNORED, IGNORED, 9]),
+    ]
+    batch = collate(samples, pad_token_id=0)
+    logits = load_plain(tiny_model)(batch["input_ids"], attention_mask=batch["attention_mask"])
+    log_probabilities = logits.logits.log_softmax(-1)
+    counted = [(0, 0, 5, 1.0), (0, 1, 6, 0.5), (0, 2, 7, 0.25), (1, 1, 9, 1.0)]
+    expected = -sum(w * log_probabilities[row, at, token] for row, at, token, w in counted)
+    assert float(objective.num_items(batch)) == 2.75
+    torch.testing.assert_close(objective.loss_sum(model, batch), expected, rtol=1e-5, atol=1e-5)
+
+
+def load_plain(folder: Path) -> Any:
+    """Return the model without anything of ours."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+@pytest.mark.usefixtures("small_chunks")
 def test_bf16() -> None:
     """In bf16 the loss is an fp32 sum, and as near to the exact one as torch's own way."""
     parts = inputs(50, torch.bfloat16)
