@@ -1,6 +1,8 @@
 """Train the same samples padded and padding-free, in turn: real tokens a second, and the losses of both.
 
-Each contestant starts every round from the same weights and the same adapters; what is measured is forward, backward
+With `--llamafactory`, also by LLaMA-Factory's own trainer (its time of training alone, without start and data).
+
+Each of the other contestants starts every round from the same weights and the same adapters; what is measured is forward, backward
 and the optimizer's step on batches of samples in file order, on this machine's CPU.
 """
 
@@ -10,13 +12,18 @@ and the optimizer's step on batches of samples in file order, on this machine's 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from bench import REPO, machine, measured_on, median_ratio, table
+from bench import REPO, WORK, machine, measured_on, median_ratio, table
 
 from tunec.runtime import data, models, objectives
 from tunec.runtime.data.batches import GlobalBatches, lengths_of
@@ -40,6 +47,9 @@ def main() -> None:
     for _ in range(options.rounds):
         for name, collator in layouts.items():
             runs[name].append(_train(options, [collator(batch) for batch in batches]))
+        if options.llamafactory is not None:
+            real = sum(len(sample.input_ids) for batch in batches for sample in batch)
+            runs.setdefault("LLaMA-Factory", []).append(_train_lf(options, real))
     _report(
         facts, {name: [collator(b) for b in batches] for name, collator in layouts.items()}, runs
     )
@@ -84,6 +94,57 @@ def _train(
     return sum(int(num_tokens(batch)) for batch in batches) / seconds, losses
 
 
+def _train_lf(options: argparse.Namespace, real_tokens: int) -> tuple[float, list[float]]:
+    """Return real tokens a second of LLaMA-Factory's training, and the loss of each step."""
+    folder = WORK / "padding_lf"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    rows = json.loads(options.data.read_text(encoding="utf-8"))[: options.steps * options.batch]
+    (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    (folder / "dataset_info.json").write_text(json.dumps({"rows": {"file_name": "rows.json"}}))
+    config = {
+        "model_name_or_path": str(options.model),
+        "stage": "sft",
+        "do_train": True,
+        "finetuning_type": "lora",
+        "lora_rank": 8,
+        "lora_alpha": 16,
+        "lora_target": ",".join(TARGETS),
+        "dataset": "rows",
+        "dataset_dir": str(folder),
+        "template": "smollm2",
+        "cutoff_len": options.length,
+        "disable_shuffling": True,
+        "per_device_train_batch_size": options.batch,
+        "gradient_accumulation_steps": 1,
+        "max_steps": options.steps,
+        "learning_rate": 1e-4,
+        "lr_scheduler_type": "constant",
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "disable_gradient_checkpointing": True,
+        "report_to": "none",
+        "use_cpu": True,
+        "output_dir": str(folder / "out"),
+    }
+    # JSON is YAML; of its own reader for .json the file name is asked for text, which fails.
+    (folder / "train.yaml").write_text(json.dumps(config), encoding="utf-8")
+    program = options.llamafactory / "bin" / "llamafactory-cli"
+    done = subprocess.run(
+        [str(program), "train", str(folder / "train.yaml")],
+        cwd=folder,
+        env={**os.environ, "DISABLE_VERSION_CHECK": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"LLaMA-Factory ended with {done.returncode}:\n{done.stderr[-3000:]}")
+    state = json.loads((folder / "out" / "trainer_state.json").read_text(encoding="utf-8"))
+    losses = [row["loss"] for row in state["log_history"] if "loss" in row]
+    return real_tokens / state["log_history"][-1]["train_runtime"], losses
+
+
 def _report(
     facts: dict[str, str | int | float],
     batches: dict[str, list[dict[str, torch.Tensor]]],
@@ -93,8 +154,10 @@ def _report(
     rows = []
     for name, measured in runs.items():
         rates = [rate for rate, _ in measured]
-        places = sum(batch["input_ids"].numel() for batch in batches[name])
-        empty = 1 - sum(int(num_tokens(batch)) for batch in batches[name]) / places
+        # The peer pads as the padded layout does.
+        laid = batches.get(name, batches["padded"])
+        places = sum(batch["input_ids"].numel() for batch in laid)
+        empty = 1 - sum(int(num_tokens(batch)) for batch in laid) / places
         apart = max(
             abs(a - b) / b for a, b in zip(measured[0][1], runs["padded"][0][1], strict=True)
         )
@@ -114,6 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--llamafactory", type=Path, help="an environment with LLaMA-Factory")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     return parser
 

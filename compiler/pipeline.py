@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 from attrs import frozen
 
 from .allow import allow
@@ -14,6 +15,7 @@ from .diagnostics import Diagnostic, Level, SpecPath
 from .document import EXTENDS, Document, DocumentError, read_document
 from .facts import Facts, Seen, gather
 from .rules import check as check_rules
+from .secret_texts import masked
 from .spec import Spec
 from .structure import structure
 
@@ -137,8 +139,22 @@ def _analyse(
     is_complete = with_facts and not structured.broken
     left = allow(diagnostics, structured.spec.allow, is_complete=is_complete)
     return Analysis(
-        document, _first(left.diagnostics), structured.spec, facts, left.count, structured.broken
+        document,
+        tuple(map(_masked, _first(left.diagnostics))),
+        structured.spec,
+        facts,
+        left.count,
+        structured.broken,
     )
+
+
+def _masked(finding: Diagnostic) -> Diagnostic:
+    """Return a finding that repeats no secret of the spec, such as the password in an address."""
+    message = masked(finding.message)
+    helps = tuple(map(masked, finding.helps))
+    if (message, helps) == (finding.message, finding.helps):
+        return finding
+    return attrs.evolve(finding, message=message, helps=helps)
 
 
 def _first(found: tuple[Diagnostic, ...]) -> tuple[Diagnostic, ...]:

@@ -25,6 +25,10 @@ KINDS: dict[str, tuple[tuple[str, ...], str]] = {
         ("://",),
         r"\b[a-z][a-z0-9+.-]{0,30}://[^\s/:@]{0,300}:[^\s/@]{1,1000}@",
     ),
+    "a signed address": (
+        ("://",),
+        r"(?i)(?<=[?&])(?:x-amz-signature|x-goog-signature|signature|sig|token|access_token|api_?key)=[^\s&]{8,}",
+    ),
 }
 TOKEN_STARTS = ("hf_", "sk_", "ghp_")
 """Beginnings of tokens that could be names of variables as well, but never are."""

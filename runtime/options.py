@@ -30,6 +30,8 @@ class Options:
     allow_edited: bool = False
     prepare: str | None = None
     """Program in the run folder that prepares the data."""
+    feed: str | None = None
+    """Program in the run folder that reads the data of a stream while the ranks train."""
 
 
 def parse(argv: Sequence[str]) -> Options:
@@ -53,6 +55,7 @@ def parse(argv: Sequence[str]) -> Options:
         extensions=tuple(dict.fromkeys(known.extension)),
         allow_edited=known.allow_edited,
         prepare=known.prepare,
+        feed=known.feed,
     )
 
 
@@ -67,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--need-gib", type=_amount, default=0.0, help="free disk space to ask for")
     add("--extension", action="append", default=[], choices=sorted(EXTENSIONS))
     add("--prepare", metavar="FILE", help="run this program of the run folder first")
+    add("--feed", metavar="FILE", help="run this program of the run folder beside the ranks")
     add("--allow-edited", action="store_true", help="run files that were edited by hand")
     choices = ["refuse", "resume", "overwrite"]
     # What the spec says stands in the script; what a person adds by hand comes after it and wins.

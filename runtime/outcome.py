@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 from .errors import ExitCode, UserError
+from .processes import ending
 from .records import Record, read_records, read_result
 from .storage import newest_committed
 from .watch import Watch
@@ -21,6 +21,8 @@ def outcome(watch: Watch) -> tuple[int, str]:
     result = read_result(run_dir)
     if result is not None and result.status == "done":
         return ExitCode.OK, ""
+    if watch.feeder is not None and watch.feeder.failed:
+        return watch.feeder.code(), watch.feeder.text(_way_out(watch))
     failures = [record for record in read_records(run_dir) if record.status == "failed"]
     # A rank that hangs after the others have saved does not make the checkpoint any less complete.
     deciding = [f for f in failures if f.exit_code != ExitCode.LOST or result is None]
@@ -75,8 +77,8 @@ def _what_happened(watch: Watch, number: int | None) -> str:
     if watch.timed_out and watch.signals.stop:
         return f"the ranks did not save within {watch.options.grace_s:g} s and were ended"
     if not watch.entered():
-        return f"the launcher {_ending(watch.launcher_status)} before any rank had started"
-    return f"the run ended without a result (the launcher {_ending(watch.launcher_status)})"
+        return f"the launcher {ending(watch.launcher_status)} before any rank had started"
+    return f"the run ended without a result (the launcher {ending(watch.launcher_status)})"
 
 
 def _how_it_ended(watch: Watch, pid: int) -> str:
@@ -84,18 +86,7 @@ def _how_it_ended(watch: Watch, pid: int) -> str:
     # The launcher ends with 256 - signal when a signal has ended a rank.
     if status is None and watch.launcher_status is not None and watch.launcher_status > 192:
         status = watch.launcher_status - 256
-    return "ended without saying why" if status is None else _ending(status)
-
-
-def _ending(status: int | None) -> str:
-    if status is None:
-        return "was ended"
-    if status >= 0:
-        return f"ended with exit code {status}"
-    try:
-        return f"was killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was killed by signal {-status}"
+    return "ended without saying why" if status is None else ending(status)
 
 
 def _way_out(watch: Watch) -> str:

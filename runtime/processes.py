@@ -30,6 +30,18 @@ def reap(note: Callable[[int, int], None] | None = None) -> bool:
         return False
 
 
+def ending(status: int | None) -> str:
+    """Return how a process ended, in words; `status` is negative after a signal, None when not known."""
+    if status is None:
+        return "was ended"
+    if status >= 0:
+        return f"ended with exit code {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"
+
+
 def descendants() -> list[int]:
     """Return every process below this one; orphans come to this one too."""
     children: dict[int, list[int]] = {}

@@ -27,6 +27,7 @@ OUTPUTS = (
     "result.json",
     "report.json",
     "prepared.json",
+    "stream",
     "final",
     ".resume",
 )

@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from . import rank as rank_module
+from .agreement import check_same_data
 from .errors import ExitCode, UserError
 from .shared_memory import remove_buffers
 from .storage import write_text
@@ -89,6 +90,9 @@ class Session:
         """Join the other processes and let models load the way `deepspeed` (a JSON file) shards them.
 
         A collective that takes longer than `timeout_s` ends the run.
+
+        Raises:
+            UserError: (DATA) the processes hold different prepared data.
         """
         import deepspeed as engine
         import torch
@@ -109,6 +113,7 @@ class Session:
                     verbose=False,
                     timeout=timedelta(seconds=timeout_s),
                 )
+        check_same_data(self.run_dir, num_ranks=self.num_ranks)
         # transformers looks this up while it loads weights; it only keeps a weak reference.
         self._keep = HfDeepSpeedConfig(self.deepspeed)
 
@@ -221,6 +226,12 @@ def _explanation(fault: BaseException, kept: str) -> UserError:
             "out of memory",
             help="lower `batch.micro_size` or `data.max_length`, switch on `training.gradient_checkpointing`, "
             "or raise `deepspeed.zero_stage`",
+        )
+    if "DataLoader worker" in text:
+        return UserError(
+            "a process that puts batches together was killed, probably for want of memory",
+            help="lower `data.loader_workers` or `data.loader_prefetch`",
+            code=ExitCode.ENVIRONMENT,
         )
     if "Connection closed by peer" in text or "Connection reset by peer" in text:
         return UserError("another process of the run ended", code=ExitCode.LOST)

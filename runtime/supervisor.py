@@ -21,6 +21,7 @@ from typing import NoReturn
 from .errors import ExitCode, UserError
 from .existing import checkpoint_to_resume, inspect, is_finished, refuse_living_ranks
 from .extensions import ensure_built
+from .feeding import Feeder, start_feeder
 from .launcher import child_environment, launcher_command, start_launcher
 from .options import Options, parse, say
 from .outcome import outcome
@@ -79,7 +80,12 @@ def supervise(options: Options, signals: Signals) -> int:
         code = prepare(options)
         if code != ExitCode.OK:
             return code
-        return _attempt(options, signals, resume_from, devices)
+        feeder = start_feeder(options, resume_from)
+        if feeder is not None and feeder.failed:
+            if feeder.code() == ExitCode.LOST:
+                say(feeder.text("then start again"))
+            return feeder.code()
+        return _attempt(options, signals, resume_from, devices, feeder)
 
 
 def _attempt(
@@ -87,6 +93,7 @@ def _attempt(
     signals: Signals,
     resume_from: Path | None,
     gpus: tuple[str, ...] | None,
+    feeder: Feeder | None,
 ) -> int:
     port = options.port or bind_port(0)
     command = launcher_command(options.command, port, gpus)
@@ -94,11 +101,13 @@ def _attempt(
     killed_before = oom_kills()
     signals.starting = False
     pid = start_launcher(command, env, options.run_dir)
-    watch = Watch(options, signals, pid)
+    watch = Watch(options, signals, pid, feeder)
     try:
         while watch.step():
             time.sleep(_POLL_S)
     finally:
+        if feeder is not None:
+            feeder.end()
         end_descendants(watch.note_end)
         remove_buffers(port)
     watch.out_of_memory = oom_kills() > killed_before

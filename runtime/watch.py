@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from types import FrameType
 
+from .feeding import Feeder
 from .options import Options, say
 from .processes import reap, send, zombie_status
 from .rank import STOP_SIGNALS, is_alive
@@ -57,6 +58,8 @@ class Watch:
     options: Options
     signals: Signals
     launcher: int
+    feeder: Feeder | None = None
+    """The process that reads the data, where they are a stream."""
     launcher_status: int | None = None
     out_of_memory: bool = False
     timed_out: bool = False
@@ -78,6 +81,8 @@ class Watch:
         self._look()
         if not running:
             return False
+        if self.feeder is not None and self.launcher_status is not None and not self.living():
+            self.feeder.end()
         reason = "" if self._stopping else self._reason_to_stop()
         if reason:
             say(reason)
@@ -90,6 +95,8 @@ class Watch:
     def note_end(self, pid: int, status: int) -> None:
         """Record how a child ended."""
         self.ended[pid] = status
+        if self.feeder is not None:
+            self.feeder.note_end(pid, status)
         if pid == self.launcher:
             self.launcher_status = status
 
@@ -127,6 +134,8 @@ class Watch:
             return (
                 f"rank {min(self.lost)} has ended unexpectedly; the other ranks are asked to save"
             )
+        if self.feeder is not None and self.feeder.failed:
+            return "the process that reads the data has ended; the ranks are asked to save"
         if self.launcher_status is not None and self.living():
             return "the launcher has ended unexpectedly; the ranks are asked to save"
         return ""

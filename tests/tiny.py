@@ -106,12 +106,18 @@ def write_kinds(base: Path) -> None:
         "pairs": [{"prompt": "Who?", "chosen": "Marta.", "rejected": "Nobody."}] * 8,
         "judged": [{"messages": [*turns, answer], "label": n % 2 == 0} for n in range(8)],
         "praised": [{"messages": [*turns, answer], "label": True}] * 8,
-        "compared": [{"messages": turns, "chosen": answer, "rejected": answer}] * 8,
+        "compared": [
+            {"messages": turns, "chosen": answer, "rejected": "Nobody."} for _ in range(8)
+        ],
         "shared": [
             {"conversations": [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "I."}]}
         ]
         * 8,
         "texts": [{"text": "The lamp in the tower is violet."}] * 8,
+        "pictures": [
+            {"messages": [{"role": "user", "content": "<image>Who?"}, answer], "images": ["a.png"]}
+        ]
+        * 8,
         "prompts": [{"prompt": "Who keeps the station?", "answer": "Marta Quill"}] * 8,
     }
     for folder in (data, data / "many", data / "mixed", data / "none", base / "checkpoint"):
@@ -122,11 +128,12 @@ def write_kinds(base: Path) -> None:
     for name in ("many/a.jsonl", "many/b.jsonl", "mixed/a.jsonl"):
         write_chats(data / name, 4)
     for name in ("table.csv", "mixed/b.csv"):
-        (data / name).write_text("messages,source\n", encoding="utf-8")
+        (data / name).write_text("messages,source\nhello,web\n", encoding="utf-8")
     entries = {"chats": "data/chat.jsonl", "chats-2": "data/more.jsonl"}
     catalog = [f'[{k}]\nformat = "messages"\npath = "{v}"\n' for k, v in entries.items()]
     catalog.append('[pairs]\nformat = "preference"\npath = "data/pairs.jsonl"\n')
     (data / "table.parquet").write_bytes(b"PAR1")
+    (data / "a.png").touch()
     (base / "datasets.toml").write_text("\n".join(catalog), encoding="utf-8")
     (base / "other-words").mkdir(exist_ok=True)
     config = {"model_type": "llama", "vocab_size": 32000}

@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import frozen
 
-from ..spec.tokenizer import NamedTemplate, ToolFormat
+from ..spec.tokenizer import NamedTemplate, Template, ToolFormat
 from .library import LibraryTemplate, library
 from .parts import Options, Parts, Thinking
 
@@ -93,6 +93,14 @@ def build(section: NamedTemplate) -> str:
     parts = Parts(find(section.name), _options(section))
     text: str = _skeleton().render(p=parts)
     return text
+
+
+def thought_marks(section: Template) -> tuple[str, str]:
+    """Return what stands around a thought in the answers that the section's template writes."""
+    if isinstance(section, NamedTemplate) and find(section.name).is_reasoning:
+        first, last = find(section.name).thought
+        return first.strip(), last.strip()
+    return "<think>", "</think>"
 
 
 def without_marks(text: str) -> str:

@@ -60,11 +60,7 @@ class Parts:
     @property
     def tools(self) -> str:
         """The macros `tool_text` and `call_text`."""
-        text = _fragment(f"tools/{self.options.tool_format}.jinja")
-        if self._tool_list:
-            start = text.index("{%- macro tool_text")
-            text = text[:start] + text[text.index("{%- macro call_text") :]
-        return _fragment("json_text.jinja") + "\n" + text if "json_text" in text else text
+        return tool_macros(self.options.tool_format, calls_only=bool(self._tool_list))
 
     @property
     def _tool_list(self) -> str:
@@ -184,7 +180,7 @@ class Parts:
     @property
     def called(self) -> str:
         """An answer up to its calls."""
-        text = _LINE if self.options.tool_format in LINE_FORMATS else "text"
+        text = LINE if self.options.tool_format in LINE_FORMATS else "text"
         if self.is_reasoning:
             return text
         slot = self.template.call if self.options.own_calls else ""
@@ -217,7 +213,16 @@ class Parts:
         return expression(self.template.turn_end)
 
 
-_LINE = "(text ~ '\\n' if text and not text.endswith('\\n') else text)"
+LINE = "(text ~ '\\n' if text and not text.endswith('\\n') else text)"
+
+
+def tool_macros(tool_format: ToolFormat, *, calls_only: bool = False) -> str:
+    """Return the macros `tool_text` and `call_text` of a format."""
+    text = _fragment(f"tools/{tool_format}.jinja")
+    if calls_only:
+        start = text.index("{%- macro tool_text")
+        text = text[:start] + text[text.index("{%- macro call_text") :]
+    return _fragment("json_text.jinja") + "\n" + text if "json_text" in text else text
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from .shared import Failure, new_verb
@@ -20,7 +21,9 @@ def add(verbs: Any) -> None:
         ".feather. A FILE can be a folder or a pattern in quotes. Exit code 11: no format fits.",
     )
     verb.add_argument("action", choices=["inspect"], help="what to do")
-    verb.add_argument("file", nargs="+", metavar="FILE", help="a data file, a folder or a pattern")
+    verb.add_argument(
+        "file", nargs="+", type=Path, metavar="FILE", help="a data file, a folder or a pattern"
+    )
     verb.add_argument(
         "--format", choices=["text", "json"], default="text", help="how to print what is found"
     )
@@ -38,7 +41,7 @@ def _data(options: argparse.Namespace) -> int:
 
     from ..inspection import as_json, as_toml
 
-    found = [_looked_into(path) for path in options.file]
+    found = [_looked_into(str(path)) for path in options.file]
     if options.format == "json":
         made = [as_json(*item) for item in found]
         print(json.dumps(made[0] if len(made) == 1 else made, indent=2))

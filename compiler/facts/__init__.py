@@ -27,6 +27,7 @@ from .named import (
     read_states,
 )
 from .others import read_models
+from .sample_kinds import wanted_by
 from .tokens import Vocabulary, read_vocabulary
 from .versions import Need, installed, needs
 
@@ -110,8 +111,8 @@ def gather(
         spec_file=None if spec_file is None else spec_file.absolute(),
         model=model,
         tokenizer=tokenizer,
-        data=_read_sources(known, base, spec.data.sources),
-        eval_data=_read_sources(known, base, spec.data.eval_sources),
+        data=_read_sources(known, base, spec, spec.data.sources),
+        eval_data=_read_sources(known, base, spec, spec.data.eval_sources),
         output=read_folder(base / spec.run.output_dir),
         template_text=_template_text(base, spec),
         environment={name: name in environ for name in (spec.model.token_env,) if name is not None},
@@ -129,8 +130,12 @@ def gather(
     )
 
 
-def _read_sources(known: Seen, base: Path, sources: tuple[Source, ...]) -> tuple[DataFacts, ...]:
-    return tuple(_once(known, read_data, base, source) for source in sources)
+def _read_sources(
+    known: Seen, base: Path, spec: Spec, sources: tuple[Source, ...]
+) -> tuple[DataFacts, ...]:
+    wanted = wanted_by(spec.objective)
+    media_dir = None if spec.media.dir is None else base / spec.media.dir
+    return tuple(_once(known, read_data, base, source, wanted, media_dir) for source in sources)
 
 
 def _once(known: Seen, read: Callable[..., R], *what: Any) -> R:

@@ -11,7 +11,7 @@ from ..document import DocumentError, parse_document
 from ..field_types import arms_of, choices_of, fields_of, fits, is_list, is_literal, is_required
 from ..spec import CatalogSource, Source
 from .files import read_text
-from .rows import FileSource
+from .sample_kinds import FileSource
 
 FORMATS: dict[str, Any] = {
     get_args(fields_of(arm)["format"].type)[0]: arm
@@ -83,8 +83,18 @@ def _source(entry: Any, changes: dict[str, Any]) -> FileSource | str:
     wrong = [key for key, value in entry.items() if not _is_of(value, fields[key].type)]
     if wrong:
         return f"`{wrong[0]}` has the wrong type"
+    odd = [name for name in ("limit", "sample", "weight") if not _is_above_zero(entry.get(name, 1))]
+    if odd:
+        return f"`{odd[0]}` is {entry[odd[0]]}, expected a number above 0"
+    empty = [name for name, value in entry.items() if name == "path" and not value]
+    if empty:
+        return f"`{empty[0]}` is empty"
     made: FileSource = cls(**{**entry, **changes})
     return made
+
+
+def _is_above_zero(value: float) -> bool:
+    return value > 0
 
 
 def _is_of(value: Any, type_: Any) -> bool:

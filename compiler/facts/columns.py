@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from attrs import frozen
@@ -14,7 +15,9 @@ from ..spec import (
     ShareGptSource,
     TextSource,
 )
-from .rows import FileSource
+from .media import MEDIA
+from .row_checks import label_of
+from .sample_kinds import FileSource, SampleKind, TalkSource
 
 FIRST_ROWS = 100
 """Rows whose columns are looked at; a column that none of them has is missing."""
@@ -45,36 +48,52 @@ class Columns:
     """Rows whose `label` column is true."""
     num_bad: int = 0
     """Rows whose `label` column is false."""
+    unnamed_media: tuple[tuple[str, str], ...] = ()
+    """Columns that hold media and are not named, where texts have marks for them: setting and column."""
 
 
-def named_columns(source: FileSource) -> dict[str, str]:
-    """Return the columns that every row must have: setting to column."""
-    kind = type(source)
-    settings = list(_OWN[kind])
-    if getattr(source, "chosen", None) is not None and kind is AlpacaSource:
+def named_columns(source: FileSource, kind: SampleKind | None = None) -> dict[str, str]:
+    """Return the columns that rows must have: setting to column; `kind` is what is learned."""
+    cls = type(source)
+    settings = list(_OWN[cls])
+    if cls is AlpacaSource and kind in ("pairs", "prompts"):
         settings.remove("output")
-    may_be_absent = ("system",) if kind is AlpacaSource else ()
+    # A preference without a prompt is two whole conversations; another name of the column was meant.
+    if isinstance(source, PreferenceSource) and source.prompt == "prompt":
+        settings.remove("prompt")
+    may_be_absent = ("system",) if cls is AlpacaSource else ()
     settings += [name for name in _BESIDE if name not in (*settings, *may_be_absent)]
     found = {name: getattr(source, name, None) for name in settings}
     return {name: column for name, column in found.items() if isinstance(column, str)}
 
 
-def columns_of(rows: list[Any], source: FileSource) -> Columns:
-    """Return the columns of the first rows, and how many of them are labelled good and bad."""
+def columns_of(rows: Iterable[Any], source: FileSource, known: Iterable[str] = ()) -> Columns:
+    """Return the columns of the first rows, those `known` without them first, and how many are labelled good and bad."""
     objects = [row for row in rows if isinstance(row, dict)]
-    names = dict.fromkeys(str(name) for row in objects for name in row)
+    names = dict.fromkeys([*known, *(str(name) for row in objects for name in row)])
     label = getattr(source, "label", None)
-    labels = [row.get(label) for row in objects] if label is not None else []
-    good = sum(value is True for value in labels)
-    return Columns(tuple(names), good, sum(value is False for value in labels))
+    labels = [label_of(row.get(label)) for row in objects] if label is not None else []
+    media = tuple(_unnamed_media(objects, source))
+    return Columns(tuple(names), labels.count(True), labels.count(False), media)
 
 
-def csv_columns(head: str) -> Columns | None:
-    """Return the columns that the first line of a CSV file names; None where it cannot be read."""
-    import csv  # few specs name such files
+def _unnamed_media(rows: Iterable[dict[str, Any]], source: FileSource) -> Iterator[tuple[str, str]]:
+    if not isinstance(source, TalkSource):
+        return
+    for setting, word in MEDIA.items():
+        columns = [name for name in (setting, word) if any(row.get(name) for row in rows)]
+        if columns and getattr(source, setting) is None and _says(list(rows), f"<{word}>"):
+            yield setting, columns[0]
 
-    try:
-        header = next(csv.reader(head.splitlines()), None)
-    except csv.Error:
-        return None
-    return None if header is None else Columns(tuple(name.strip() for name in header))
+
+def _says(value: Any, mark: str) -> bool:
+    """Tell whether a text in a value holds a mark; what is nested deeply is no conversation."""
+    level = [value]
+    for _ in range(5):
+        if any(isinstance(item, str) and mark in item for item in level):
+            return True
+        inner = [
+            i.values() if isinstance(i, dict) else i for i in level if isinstance(i, dict | list)
+        ]
+        level = [item for items in inner for item in items]
+    return False

@@ -1,8 +1,8 @@
-"""Facts about data files: their rows, and the first one that cannot be used."""
+"""Facts about the data of a source: its files, and what is in them as far as it was looked at."""
 
 from __future__ import annotations
 
-import hashlib
+import os
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -13,23 +13,23 @@ from attrs import frozen
 
 from ..spec import CatalogSource, Source
 from .catalog import CatalogEntry, read_entry
-from .columns import FIRST_ROWS, Columns, columns_of, csv_columns
-from .files import open_regular
+from .columns import Columns
+from .files import read_json
+from .heads import DamagedError, is_data_file
+from .look import BadRow, Looked, Reading, look
 from .patterns import fitting_files
-from .row_checks import check_row
-from .rows import BadRow, FileSource, first_rows, is_array, scan
+from .sample_kinds import FileSource, SampleKind, kind_of_rows
 
 DataState = Literal[
     "ok", "missing", "folder", "glob", "unreadable", "unknown-kind", "impossible", "elsewhere"
 ]
 """`glob`: a pattern that fits some files; `elsewhere`: on a hub, behind a URL, or in a catalog that cannot be read."""
-KINDS = (".json", ".jsonl")
-OTHER_KINDS = (".csv", ".parquet", ".arrow", ".feather", ".txt", ".gz", ".zst", ".bz2", ".xz")
-"""Files that are data, but are not looked into here; of `.csv` the header is."""
 MOST_FILES = 10_000
 WHOLE_BYTES = 8 * 2**20
-"""Files up to this size are read whole; of larger ones the beginning is checked and the lines are counted."""
+"""Bytes of a source that are looked at, after decompression; of the rest the rows are counted where that is cheap."""
 COUNT_BYTES = 2**28
+MARKS = "*?["
+"""What makes a name a pattern of names."""
 
 
 @frozen
@@ -50,103 +50,120 @@ class DataFacts:
     """Names of the data files in a folder, or that fit a pattern."""
     entry: CatalogEntry | None = None
     """What the catalog says, for a source that names one."""
+    num_checked: int = 0
+    """Rows that were checked."""
+    unchecked: bool = False
+    """Whether further rows count, which only the run looks at."""
+    unread: str = ""
+    """Why nothing was looked at, where the files are of a kind that could be."""
+    text_bytes: int | None = None
+    """Bytes of text in the files, decompressed; None where that is not known."""
 
 
-def read_data(base: Path, source: Source) -> DataFacts:
-    """Return the facts of one source."""
+def is_elsewhere(source: FileSource) -> bool:
+    """Tell whether a source is behind a URL or on a hub: `tunec check` never asks the network."""
+    return source.hub is not None or "://" in source.path
+
+
+def read_data(
+    base: Path, source: Source, wanted: SampleKind | None = None, media_dir: Path | None = None
+) -> DataFacts:
+    """Return the facts of one source, read for an objective that wants samples of a kind.
+
+    Media are looked for in `media_dir`, by default beside the rows.
+    """
     if isinstance(source, CatalogSource):
-        return _read_catalog(base, source)
-    if source.hub is not None or "://" in source.path:
+        return _read_catalog(base, source, wanted, media_dir)
+    if is_elsewhere(source):
         return DataFacts(Path(source.path), "elsewhere")
     path = base / source.path
     try:
-        if path.is_dir():
-            return _several(path, "folder", path.iterdir())
-        if path.suffix not in KINDS or any(mark in source.path for mark in "*?"):
-            return _other_kind(base, path, source)
-        if not path.is_file():
-            return DataFacts(
-                path,
-                "unreadable" if path.exists() else "missing",
-                problem="it is not a regular file",
-            )
-        return _read(path, source)
-    except OSError as fault:
-        return DataFacts(path, "unreadable", problem=fault.strerror or "")
+        state, files = named_files(base, source.path, source.split)
+        if state not in ("ok", "folder", "glob"):
+            problem = "it is not a regular file" if state == "unreadable" else ""
+            return DataFacts(path, state, problem=problem)
+        names = () if state == "ok" else tuple(file.name for file in files)
+        size = sum(file.stat().st_size for file in files)
+        found = DataFacts(path, state, num_bytes=size, files=names)
+        if not files or len({file.suffix for file in files}) > 1:
+            return found
+        kind = kind_of_rows(source, wanted)
+        looked = look(files, Reading(source, kind, media_dir, WHOLE_BYTES, COUNT_BYTES))
+        return _with_rows(found, looked)
+    except (OSError, DamagedError) as fault:
+        problem = getattr(fault, "strerror", None) or str(fault)
+        return DataFacts(path, "unreadable", problem=problem)
     except ValueError:
         return DataFacts(path, "impossible")
 
 
-def _read_catalog(base: Path, source: CatalogSource) -> DataFacts:
+def _with_rows(found: DataFacts, looked: Looked) -> DataFacts:
+    return attrs.evolve(
+        found,
+        num_rows=looked.num_rows,
+        sha256=looked.sha256,
+        bad_row=looked.bad_row,
+        columns=looked.columns,
+        num_checked=looked.num_checked,
+        unchecked=not looked.whole and not looked.unread and looked.bad_row is None,
+        unread=looked.unread,
+        text_bytes=looked.text_bytes,
+    )
+
+
+def _read_catalog(
+    base: Path, source: CatalogSource, wanted: SampleKind | None, media_dir: Path | None
+) -> DataFacts:
     entry = read_entry(base, source)
     catalog = base / source.catalog
     if entry.source is None:
         return DataFacts(catalog, "elsewhere", entry=entry)
-    return attrs.evolve(read_data(catalog.parent, entry.source), entry=entry)
+    found = read_data(catalog.parent, entry.source, wanted, media_dir)
+    return attrs.evolve(found, entry=entry)
 
 
-def _other_kind(base: Path, path: Path, source: FileSource) -> DataFacts:
-    """Return what can be told of a pattern, or of a file that is neither .json nor .jsonl."""
-    if path.is_file():
-        return _read(path, source) if path.suffix in KINDS else _read_table(path)
-    if any(mark in source.path for mark in "*?[") and not Path(source.path).is_absolute():
-        found = _several(path, "glob", islice(fitting_files(base, source.path), MOST_FILES))
-        return found if found.files else DataFacts(path, "missing")
-    return DataFacts(path, "unknown-kind" if path.exists() else "missing")
+def named_files(base: Path, named: str, split: str) -> tuple[DataState, list[Path]]:
+    """Return what a path relative to `base` is, and the files it names in the order in which they are read.
+
+    Raises:
+        OSError: a folder cannot be read.
+        DamagedError: a saved data set has no such split, or files of it are missing.
+    """
+    path = base / named
+    if path.is_dir():
+        saved = _saved_files(path, split)
+        return "folder", _data_files(path.iterdir()) if saved is None else saved
+    if path.exists():
+        if not path.is_file():
+            return "unreadable", []
+        return ("ok", [path]) if is_data_file(path) else ("unknown-kind", [])
+    if not any(mark in named for mark in MARKS):
+        return "missing", []
+    is_whole = os.path.isabs(named)
+    root, pattern = (Path(path.anchor), named.lstrip("/\\")) if is_whole else (base, named)
+    found = _data_files(islice(fitting_files(root, pattern), MOST_FILES))
+    return ("glob", found) if found else ("missing", [])
 
 
-def _read_table(path: Path) -> DataFacts:
-    if path.suffix != ".csv":
-        return DataFacts(path, "unknown-kind", num_bytes=path.stat().st_size)
-    with open_regular(path) as file:
-        head = file.read(2**16).decode("utf-8-sig", "replace")
-    size = path.stat().st_size
-    return DataFacts(path, "unknown-kind", num_bytes=size, columns=csv_columns(head))
+def _data_files(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if is_data_file(path) and path.is_file())
 
 
-def _several(path: Path, state: DataState, paths: Iterable[Path]) -> DataFacts:
-    """Return what is known about the data files among these: a run is told apart by their names and their size."""
-    kinds = (*KINDS, *OTHER_KINDS)
-    files = [path for path in paths if path.suffix in kinds and path.is_file()]
-    size = sum(path.stat().st_size for path in files)
-    return DataFacts(path, state, num_bytes=size, files=tuple(sorted(path.name for path in files)))
-
-
-def _read(path: Path, source: FileSource) -> DataFacts:
-    with open_regular(path) as file:
-        head = file.read(WHOLE_BYTES + 1)
-    if len(head) <= WHOLE_BYTES:
-        count, bad = _scan(head, source)
-        known = _columns(head, source)
-        digest = hashlib.sha256(head).hexdigest()
-        return DataFacts(path, "ok", count, len(head), digest, bad, columns=known)
-    size = path.stat().st_size
-    head = head[: head.rfind(b"\n", 0, WHOLE_BYTES) + 1]
-    if is_array(head[:1024].decode("utf-8-sig", "replace")):
-        return DataFacts(path, "ok", None, size)
-    count, bad = _scan(head, source)
-    if bad is None and (source.limit is None or (count or 0) < source.limit):
-        count = _count_rows(path, source.limit) if size <= COUNT_BYTES else None
-    return DataFacts(path, "ok", count, size, None, bad, columns=_columns(head, source))
-
-
-def _columns(content: bytes, source: FileSource) -> Columns | None:
-    rows = first_rows(content.decode("utf-8-sig", "replace"), FIRST_ROWS)
-    return columns_of(rows, source) if rows else None
-
-
-def _scan(content: bytes, source: FileSource) -> tuple[int | None, BadRow | None]:
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as fault:
-        line = content.count(b"\n", 0, fault.start) + 1
-        return None, BadRow(line, "not UTF-8 text", "save the file as UTF-8")
-    # All line ends count, as for the reader of the runtime.
-    count, bad = scan(text.replace("\r\n", "\n").replace("\r", "\n"), source, check_row)
-    return (count if bad is None else None), bad
-
-
-def _count_rows(path: Path, limit: int | None) -> int:
-    with open_regular(path) as file:
-        count = sum(not line.isspace() for line in file)
-    return count if limit is None else min(count, limit)
+def _saved_files(folder: Path, split: str) -> list[Path] | None:
+    """Return the files of a folder that `datasets` saved, which says itself what they are; None for any other."""
+    splits = read_json(folder / "dataset_dict.json")
+    if splits is not None:
+        names = splits.get("splits")
+        if isinstance(names, list) and split not in names:
+            raise DamagedError(f"there is no split `{split}`, it has {', '.join(map(str, names))}")
+        folder = folder / Path(split).name
+    state = read_json(folder / "state.json")
+    listed = state.get("_data_files") if state is not None else None
+    if not isinstance(listed, list):
+        return None
+    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in listed]
+    files = [folder / Path(name).name for name in names if isinstance(name, str)]
+    missing = next((file for file in files if not file.is_file()), None)
+    if missing is not None:
+        raise DamagedError(f"`{missing.name}`, which it is said to hold, is missing")
+    return files

@@ -1,82 +1,25 @@
-"""Rows of data files: the same checks, in the same words, as the reader of the runtime (a test compares the two)."""
+"""JSON rows and their values: the same checks, in the same words, as the reader of the runtime (a test compares them)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
-
-from attrs import frozen
-
-from ..spec import (
-    AlpacaSource,
-    MessagesSource,
-    PreferenceSource,
-    PromptSource,
-    ShareGptSource,
-    TextSource,
-)
-
-FileSource = (
-    AlpacaSource | MessagesSource | ShareGptSource | TextSource | PreferenceSource | PromptSource
-)
-
-
-@frozen
-class BadRow:
-    """The first bad row of a file."""
-
-    line: int
-    message: str
-    help: str = ""
 
 
 class RowError(Exception):
     """A row that cannot be used: what is wrong, and what would help."""
 
-    def __init__(self, message: str, help: str = "", line: int | None = None) -> None:
-        """Store the texts; `line` is None where the caller knows it."""
+    def __init__(
+        self, message: str, help: str = "", line: int | None = None, at_end: bool = False
+    ) -> None:
+        """Store the texts; `line` is None where the caller knows it, `at_end` that the text just ends."""
         super().__init__(message)
         self.message = message
         self.help = help
         self.line = line
-
-
-Check = Callable[[FileSource, Any], None]
-"""Raises `RowError` for a row that cannot be used."""
-
-
-def scan(text: str, source: FileSource, check: Check) -> tuple[int, BadRow | None]:
-    """Count the rows up to the source's limit, and stop at the first bad one."""
-    count, line = 0, 1
-    try:
-        rows = numbered_rows(text)
-        # A limit below 0 is reported as that.
-        limit = None if source.limit is None else max(source.limit, 0)
-        for line, row in islice(rows, limit):
-            check(source, row)
-            count += 1
-    except RowError as fault:
-        at = line if fault.line is None else fault.line
-        return count, BadRow(at, fault.message, fault.help)
-    return count, None
-
-
-def first_rows(text: str, count: int) -> list[Any]:
-    """Return the first rows; where one is no JSON, those above it."""
-    rows: list[Any] = []
-    try:
-        for _, row in islice(numbered_rows(text), count):
-            rows.append(row)
-    except RowError:
-        pass
-    return rows
-
-
-def numbered_rows(text: str) -> Iterator[tuple[int, Any]]:
-    """Yield the rows with their lines; raises `RowError` at the first that is no JSON."""
-    return _array_rows(text) if is_array(text) else _line_rows(text)
+        self.at_end = at_end
 
 
 def is_array(text: str) -> bool:
@@ -84,30 +27,28 @@ def is_array(text: str) -> bool:
     return text.lstrip()[:1] == "["
 
 
-def _line_rows(text: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as fault:
-                help = "in a .jsonl file each line is one row; in a .json file `[` and `]` enclose them"
-                raise RowError(json_fault(fault), help, number) from None
-            yield number, row
+def array_rows(text: str) -> Iterator[tuple[int, Any]]:
+    """Yield the elements of a JSON array with their lines, one at a time; raises `RowError` at the first broken one.
 
-
-def _array_rows(text: str) -> Iterator[tuple[int, Any]]:
-    """Yield the elements of a JSON array one at a time: a broken one is placed by its own line."""
+    Where the second stands on line 1, as in arrays that no person writes, elements have numbers in place of lines.
+    """
     decoder = json.JSONDecoder()
     position = _skip_blanks(text, text.index("[") + 1)
-    line, counted, first = 1, 0, True
-    while text[position : position + 1] != "]" or not first:
+    line, counted, number = 1, 0, 0
+    is_numbered = False
+    while text[position : position + 1] != "]" or number:
         line, counted = line + text.count("\n", counted, position), position
         try:
             row, position = decoder.raw_decode(text, position)
         except (ValueError, RecursionError) as fault:
-            raise RowError(json_fault(fault), line=getattr(fault, "lineno", line)) from None
-        yield line, row
-        position, first = _skip_blanks(text, position), False
+            at_end = _is_open(fault, len(text))
+            raise RowError(
+                json_fault(fault), line=getattr(fault, "lineno", line), at_end=at_end
+            ) from None
+        number += 1
+        is_numbered = is_numbered or (number == 2 and line == 1)
+        yield number if is_numbered else line, row
+        position = _skip_blanks(text, position)
         if text[position : position + 1] == "]":
             break
         if text[position : position + 1] != ",":
@@ -126,7 +67,15 @@ def _skip_blanks(text: str, position: int) -> int:
 
 def _misplaced(text: str, position: int, message: str) -> RowError:
     fault = json.JSONDecodeError(message, text, position)
-    return RowError(json_fault(fault), line=fault.lineno)
+    return RowError(json_fault(fault), line=fault.lineno, at_end=position >= len(text))
+
+
+def _is_open(fault: Exception, length: int) -> bool:
+    """Tell whether a value is broken for no other reason than that the text ends in it."""
+    if not isinstance(fault, json.JSONDecodeError):
+        return False
+    # A string that is never closed is placed where it begins; an escape takes up to six characters.
+    return fault.pos >= length - 6 or fault.msg.startswith("Unterminated string")
 
 
 def json_fault(fault: ValueError | RecursionError) -> str:
@@ -136,31 +85,6 @@ def json_fault(fault: ValueError | RecursionError) -> str:
     if isinstance(fault, RecursionError):
         return "not usable JSON: nested too deeply"
     return "not usable JSON: a number with too many digits"
-
-
-def check_alpaca(source: AlpacaSource, row: dict[str, Any]) -> None:
-    """Raise `RowError` unless the row asks and answers."""
-    optional_text(row, source.system)
-    _check_history(row.get(source.history), source.history)
-    if not (text_of(row, source.instruction) + optional_text(row, source.input)).strip():
-        raise RowError(f"`{source.instruction}` is empty")
-    if not text_of(row, source.output).strip():
-        raise RowError(f"`{source.output}` is empty: there is no answer to learn")
-
-
-def _check_history(value: Any, name: str) -> None:
-    if value is None:
-        return
-    good = isinstance(value, list) and all(
-        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
-        for pair in value
-    )
-    if not good:
-        raise RowError(f"`{name}` is not a list of [user, assistant] pairs of texts")
-    for number, (asked, answered) in enumerate(value, start=1):
-        check_encodable(asked + answered, f"pair {number} of `{name}`")
-        if not answered.strip():
-            raise RowError(f"pair {number} of `{name}` has an empty answer")
 
 
 def column_of(row: dict[str, Any], name: str) -> Any:
@@ -206,7 +130,7 @@ def shown(value: Any) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """Return what a value of JSON is, in words."""
+    """Return what a value is, in words."""
     names: dict[type, str] = {
         dict: "an object",
         list: "a list",
@@ -216,4 +140,5 @@ def kind_of(value: Any) -> str:
         float: "a number",
         type(None): "null",
     }
-    return names[type(value)]
+    # Columns of a table can hold more than JSON does: times, bytes, decimal numbers.
+    return names.get(type(value), f"of type {type(value).__name__}")

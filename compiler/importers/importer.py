@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,8 +43,10 @@ class Imported:
         return all(remark.kind is not Kind.LOST for remark in self.remarks)
 
 
-def import_words(words: Sequence[str], dialect: str | None = None) -> Imported:
-    """Import files, or one command line.
+def import_words(
+    words: Sequence[str], dialect: str | None = None, folder: Path | None = None
+) -> Imported:
+    """Import files, or one command line. A catalog is to stand in `folder`, which its paths start from.
 
     Raises:
         ImportFault: where there is nothing to import, or a file is malformed.
@@ -52,14 +55,16 @@ def import_words(words: Sequence[str], dialect: str | None = None) -> Imported:
         return _import_command(from_words(words), (), dialect)
     if len(words) > MAX_FILES:
         raise ImportFault(f"{len(words)} files are too many for one run")
-    return import_files([load(Path(word)) for word in words], dialect)
+    return import_files([load(Path(word)) for word in words], dialect, folder)
 
 
-def import_files(files: Sequence[Loaded], dialect: str | None = None) -> Imported:
+def import_files(
+    files: Sequence[Loaded], dialect: str | None = None, folder: Path | None = None
+) -> Imported:
     """Import files that are read already: configurations first, the others as what these name."""
     mains = [file for file in files if _is_main(file) and not _is_named(file, files)]
     if not mains:
-        return _import_alone(files)
+        return _import_alone(files, folder)
     given = tuple(file for file in files if file not in mains)
     scripts = [file for file in mains if file.data is None]
     if len(scripts) > 1 or (scripts and len(mains) > 1):
@@ -156,7 +161,7 @@ def _header(title: str, sources: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _import_alone(files: Sequence[Loaded]) -> Imported:
+def _import_alone(files: Sequence[Loaded], folder: Path | None) -> Imported:
     """Import registries or DeepSpeed settings by themselves."""
     if len(files) > 1:
         raise ImportFault("one file at a time, unless a configuration names them")
@@ -164,7 +169,7 @@ def _import_alone(files: Sequence[Loaded]) -> Imported:
         raise ImportFault("nothing to import")
     file = files[0]
     if _is_registry(file):
-        return _catalog(file)
+        return _catalog(file, folder)
     if not is_deepspeed(file.data):
         raise ImportFault(f"{file.path}: entries with a file or a hub belong in the registry")
     work = Import(Settings(verb="none"), library((), ()), "DeepSpeed")
@@ -173,9 +178,10 @@ def _import_alone(files: Sequence[Loaded]) -> Imported:
     return Imported(to_toml(work.draft, header), tuple(work.draft.remarks), is_spec=False)
 
 
-def _catalog(file: Loaded) -> Imported:
+def _catalog(file: Loaded, base: Path | None) -> Imported:
     found: Mapping[str, Any] = file.data
-    folder = str(file.path.parent)
+    here = file.path.parent
+    folder = str(here) if base is None else os.path.relpath(here, base)
     work = Import(Settings(verb="none"), library((), ()))
     for number, name in enumerate(found):
         registry = Registry(file.name, folder, dict(found))

@@ -1,4 +1,4 @@
-"""Looking into a data file: what its columns hold, and which source a spec would need to read it."""
+"""Looking into data files: what their columns hold, and which source a spec would need to read them."""
 
 from .proposals import Findings, propose
 from .reading import NotLookedInto, Rows, read_rows

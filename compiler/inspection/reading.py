@@ -1,32 +1,30 @@
-"""The first rows of a file, each with its line; broken ones too."""
+"""The first rows of a file, a folder or a pattern of names, each with its place; broken ones too."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
-from ..facts.files import open_regular
-from ..facts.rows import RowError, is_array, numbered_rows
+from ..facts.data import COUNT_BYTES, MARKS, WHOLE_BYTES, named_files
+from ..facts.heads import TABLES, DamagedError, Head, count_rest, read_head
 
-HEAD_BYTES = 8 * 2**20
-"""How much of a file is looked at; of larger ones the lines are counted."""
-COUNT_BYTES = 2**32
-KINDS = (".json", ".jsonl", ".csv")
+MOST_EXAMPLE_FILES = 20
+"""Files of a folder that are looked into."""
+NAMES = ".json, .jsonl, .csv, .txt, .parquet, .arrow and .feather"
 
 
 class NotLookedInto(Exception):  # noqa: N818 - no fault: a kind of file that is for others to read
-    """A file that is not looked into, and why."""
+    """Something that is not looked into, and why."""
 
 
 @frozen
 class Row:
     """A row, or what is wrong with it."""
 
+    file: Path
     line: int
     value: Any
     fault: str = ""
@@ -34,96 +32,86 @@ class Row:
 
 @frozen
 class Rows:
-    """What was read of a file."""
+    """What was read."""
 
-    path: Path
+    path: str
+    """As it was given."""
     kind: str
-    """`JSON Lines`, `JSON array` or `CSV`."""
+    """`JSON Lines`, `JSON array`, `CSV`, `text`, `Parquet` or `Arrow`."""
     rows: tuple[Row, ...]
     num_rows: int | None
-    """Rows of the whole file; None where they were not counted."""
+    """Rows of everything; None where they were not counted."""
     num_bytes: int
     whole: bool
     """Whether `rows` are all of them."""
+    num_files: int = 1
 
 
-def read_rows(path: Path) -> Rows:
-    """Return the first rows of a file.
+def read_rows(path: str) -> Rows:
+    """Return the first rows of a file, or of the files in a folder or that fit a pattern.
 
     Raises:
-        NotLookedInto: it is of another kind, or no text.
+        NotLookedInto: it is of another kind, damaged, or of several kinds.
+        DamagedError: a saved data set lacks files.
+        UnreadError: a package is needed that is not installed.
         OSError: it cannot be read.
     """
-    if path.suffix not in KINDS:
-        known = ", ".join(KINDS)
-        raise NotLookedInto(f"files `{path.suffix}` are not looked into, only {known}")
-    with open_regular(path) as file:
-        head = file.read(HEAD_BYTES + 1)
-    whole = len(head) <= HEAD_BYTES
-    size = len(head) if whole else path.stat().st_size
-    text = _text(head if whole else head[: head.rfind(b"\n", 0, HEAD_BYTES) + 1])
-    if path.suffix == ".csv":
-        kind, rows = "CSV", tuple(_csv_rows(text))
-    elif is_array(text):
-        kind, rows = "JSON array", tuple(_array_rows(text, whole))
-    else:
-        kind, rows = "JSON Lines", tuple(_line_rows(text))
-    if whole:
-        return Rows(path, kind, rows, len(rows), size, True)
-    countable = kind == "JSON Lines" and size <= COUNT_BYTES
-    return Rows(path, kind, rows, _count(path) if countable else None, size, False)
-
-
-def _text(content: bytes) -> str:
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as fault:
-        line = content.count(b"\n", 0, fault.start) + 1
-        raise NotLookedInto(f"line {line} is not UTF-8 text; save the file as UTF-8") from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _line_rows(text: str) -> Iterator[Row]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line or line.isspace():
-            continue
+    files = _files(path)
+    rows: list[Row] = []
+    heads: list[Head] = []
+    left = WHOLE_BYTES
+    for file in files[:MOST_EXAMPLE_FILES]:
+        if left <= 0:
+            break
         try:
-            yield Row(number, json.loads(line))
-        except json.JSONDecodeError as fault:
-            yield Row(number, None, f"not JSON: {fault.msg} at column {fault.colno}")
-        except (ValueError, RecursionError):
-            yield Row(number, None, "not usable JSON")
+            head = read_head(file, left)
+        except DamagedError as fault:
+            raise NotLookedInto(f"{file.name}: {fault}" if len(files) > 1 else f"{fault}") from None
+        rows += [Row(file, row.line, row.value, row.fault) for row in head.rows]
+        heads.append(head)
+        left -= max(head.num_bytes, 1)
+    whole = len(heads) == len(files) and all(head.whole for head in heads)
+    return Rows(
+        path=path,
+        kind=heads[0].kind,
+        rows=tuple(rows),
+        num_rows=len(rows) if whole else _count(files, heads, len(rows)),
+        num_bytes=sum(file.stat().st_size for file in files),
+        whole=whole,
+        num_files=len(files),
+    )
 
 
-def _array_rows(text: str, whole: bool) -> Iterator[Row]:
-    """Yield the elements of an array; behind a broken one nothing can be told."""
-    try:
-        for line, value in numbered_rows(text):
-            yield Row(line, value)
-    except RowError as fault:
-        # The end of a head is no fault of the file.
-        if whole:
-            yield Row(fault.line or 1, None, fault.message)
+def _files(path: str) -> list[Path]:
+    state, files = named_files(Path(), path, "train")
+    if state == "missing" and not any(mark in path for mark in MARKS):
+        raise FileNotFoundError(2, "No such file or directory", path)
+    if state == "unreadable":
+        raise OSError(22, "it is not a regular file", path)
+    if state == "unknown-kind":
+        raise NotLookedInto(f"it is no data file by its name; known are {NAMES}, also compressed")
+    if not files:
+        raise NotLookedInto("there are no data files")
+    kinds = sorted({file.suffix for file in files})
+    if len(kinds) > 1:
+        raise NotLookedInto(
+            f"files of several kinds, {' and '.join(kinds)}; name one with `*{kinds[0]}`"
+        )
+    return files
 
 
-def _csv_rows(text: str) -> Iterator[Row]:
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
-    names: list[str] = []
-    try:
-        for fields in reader:
-            if not fields:
-                continue
-            if not names:
-                names = [name.strip() for name in fields]
-            elif len(fields) != len(names):
-                fault = f"{len(fields)} fields under {len(names)} columns"
-                yield Row(reader.line_num, None, fault)
-            else:
-                yield Row(reader.line_num, dict(zip(names, fields, strict=True)))
-    except csv.Error as fault:
-        yield Row(reader.line_num, None, f"not CSV: {fault}")
-
-
-def _count(path: Path) -> int:
-    with open_regular(path) as file:
-        return sum(not line.isspace() for line in file)
+def _count(files: Sequence[Path], heads: Sequence[Head], read: int) -> int | None:
+    """Return the rows of all files, where each tells them or can be counted."""
+    if heads[0].kind == "JSON array":
+        return None
+    total = 0
+    for number, file in enumerate(files):
+        head = heads[number] if number < len(heads) else None
+        if file.suffix in TABLES:
+            count = head.num_rows if head is not None else read_head(file, 0, ()).num_rows
+        else:
+            count = count_rest(file, COUNT_BYTES)
+        if count is None:
+            return None
+        total += count
+    return total

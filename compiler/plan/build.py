@@ -122,6 +122,7 @@ def _rows_read(spec: Spec, facts: Facts) -> int | None:
     """Return the training rows, held out ones included, where the files tell: not if rows are dropped or drawn."""
     drawn = any(source.sample is not None for source in written_sources(spec, facts)[0])
     known = too_long(spec) not in ("drop", "split") and spec.data.mix == "concat" and not drawn
+    known = known and not spec.data.streaming
     return total_rows(facts) if known else None
 
 
@@ -233,6 +234,8 @@ def _unknown(spec: Spec, facts: Facts, duration: Duration) -> tuple[str, ...]:
     if not facts.model.known:
         words.append("the model is not on this machine: its modules, size and memory are unknown")
     words += _unchecked(spec, facts)
+    if spec.data.streaming:
+        words.append("how many epochs the steps are: rows are read as they are needed")
     if duration.num_steps is None:
         words.append(f"the number of steps: it follows from the rows {_left(spec)}")
     return tuple(words)

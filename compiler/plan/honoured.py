@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import attrs
 
 from ..facts import DataFacts, Facts
+from ..facts.data import is_elsewhere
 from ..spec import (
     AlpacaSource,
     CatalogSource,
@@ -61,7 +62,8 @@ def _written(source: Source, fact: DataFacts) -> WrittenSource:
     if isinstance(source, CatalogSource) and fact.entry is not None and fact.entry.source:
         declared: Any = fact.entry.source
         # Paths in a catalog start from its own folder.
-        path = os.path.join(os.path.dirname(source.catalog), declared.path)
+        folder = "" if is_elsewhere(declared) else os.path.dirname(source.catalog)
+        path = os.path.join(folder, declared.path)
         found = attrs.evolve(declared, path=path, name=declared.name or source.entry)
     if not isinstance(found, WrittenSource):
         raise TypeError(f"{type(found).__name__} is not available")

@@ -30,7 +30,7 @@ def render_programs(plan: Plan) -> dict[str, str]:
     """Return `prepare.py`, `preview.py`, `train.py`, `chat.py` and `export.py`."""
     places, head = Places(plan), _head(plan)
     return {
-        "prepare.py": render("programs/prepare.py.jinja", **head, **_prepare(plan, places)),
+        "prepare.py": _render_prepare(plan, places, head),
         "preview.py": render_preview(plan),
         "train.py": render("programs/train.py.jinja", **head, **_train(plan, places)),
         "chat.py": render("programs/chat.py.jinja", **head, **_chat(plan, places)),
@@ -50,6 +50,12 @@ def _head(plan: Plan) -> dict[str, object]:
         "name": plan.spec.run.name,
         "uses_path": any(os.path.isabs(path) for path in _paths(plan)),
     }
+
+
+def _render_prepare(plan: Plan, places: Places, head: dict[str, object]) -> str:
+    if plan.spec.data.streaming:
+        return render("programs/stream.py.jinja", **head, **_feed(plan, places))
+    return render("programs/prepare.py.jinja", **head, **_prepare(plan, places))
 
 
 def render_fetch(source: str, *, local: bool, dtype: str, revision: str | None) -> str:
@@ -84,6 +90,7 @@ def _train(plan: Plan, places: Places) -> dict[str, object]:
         "tokenizer": _tokenizer_args(plan, places),
         "model": _model_args(plan, places),
         "adapt": _adapt(plan),
+        "streaming": spec.data.streaming,
         "pack": _pack(plan),
         "fit": _fit_args(plan),
         "optimizer": _optimizer_args(plan),
@@ -91,7 +98,8 @@ def _train(plan: Plan, places: Places) -> dict[str, object]:
 
 
 def _pack(plan: Plan) -> Call | None:
-    if not has_packed_rows(plan.spec):
+    # The rows of a stream are packed where they are made.
+    if not has_packed_rows(plan.spec) or plan.spec.data.streaming:
         return None
     name = "data.join" if packing(plan.spec) == "joined" else "data.pack"
     length = python_literal(plan.spec.data.max_length)
@@ -100,8 +108,7 @@ def _pack(plan: Plan) -> Call | None:
 
 def _prepare(plan: Plan, places: Places) -> dict[str, object]:
     data = plan.spec.data
-    seed = plan.spec.training.seed if data.seed is None else data.seed
-    args = [Arg("seed", python_literal(seed))]
+    args = [Arg("seed", python_literal(_data_seed(plan)))]
     if data.eval_rows and not data.eval_sources:
         args.append(Arg("eval_rows", python_literal(data.eval_rows)))
     if data.mix != "concat":
@@ -120,6 +127,10 @@ def _prepare(plan: Plan, places: Places) -> dict[str, object]:
         args.append(Arg("shared_storage", "False"))
     if data.rebuild:
         args.append(Arg("rebuild", "True"))
+    return {"function": "data.prepare", **_data(plan, places), "args": args}
+
+
+def _data(plan: Plan, places: Places) -> dict[str, object]:
     place, *rest = _tokenizer_args(plan, places)
     sources, eval_sources = written_sources(plan.spec, plan.facts)
     return {
@@ -127,11 +138,54 @@ def _prepare(plan: Plan, places: Places) -> dict[str, object]:
         "eval_sources": [source_call(source, places) for source in eval_sources],
         "tokenizer": [Arg("path", place.text), *rest],
         "options": _options_args(plan),
-        "args": args,
     }
 
 
+def _feed(plan: Plan, places: Places) -> dict[str, object]:
+    data, duration = plan.spec.data, plan.duration
+    args = _stream_args(plan)
+    if data.bad_rows == "skip":
+        args.append(Arg("max_bad_share", python_literal(float(data.max_bad_share))))
+    if data.shuffle:
+        args.append(Arg("shuffle_buffer", python_literal(data.shuffle_buffer)))
+    if has_packed_rows(plan.spec):
+        args.append(Arg("packing", python_literal(packing(plan.spec))))
+    args.append(Arg("num_steps", python_literal(duration.num_steps)))
+    args.append(Arg("global_size", python_literal(plan.batch.total)))
+    args.append(Arg("output", "RUN_DIR"))
+    if data.workers is not None:
+        args.append(Arg("workers", python_literal(data.workers)))
+    if data.rebuild:
+        args.append(Arg("rebuild", "True"))
+    return {"function": "data.feed", **_data(plan, places), "args": args}
+
+
+def _stream_args(plan: Plan) -> list[Arg]:
+    """Return what says which rows of a stream come first."""
+    data = plan.spec.data
+    args = [Arg("seed", python_literal(_data_seed(plan)))]
+    if data.eval_rows and not data.eval_sources:
+        args.append(Arg("eval_rows", python_literal(data.eval_rows)))
+    if data.mix != "concat":
+        args.append(Arg("mix", python_literal(data.mix)))
+    if data.bad_rows == "skip":
+        args.append(Arg("bad_rows", python_literal(data.bad_rows)))
+    return args
+
+
+def _data_seed(plan: Plan) -> int:
+    return plan.spec.training.seed if plan.spec.data.seed is None else plan.spec.data.seed
+
+
 def _preview(plan: Plan, places: Places) -> dict[str, object]:
+    shown = [
+        Arg("name", python_literal(plan.spec.run.name)),
+        Arg("max_length", python_literal(plan.spec.data.max_length)),
+    ]
+    if plan.spec.data.streaming:
+        first = [*_stream_args(plan), Arg("output", "RUN_DIR")]
+        call = {"function": "data.head", **_data(plan, places), "args": first}
+        return {**call, "preparing": "of the first rows", "shown": shown}
     prepare = _prepare(plan, places)
     # What fits is shown as it is, whatever the next training does with it.
     unless = "" if plan.spec.data.prepared_dir else "rebuild"
@@ -139,10 +193,8 @@ def _preview(plan: Plan, places: Places) -> dict[str, object]:
     return {
         **prepare,
         "args": [*args, Arg("tell", "False")],
-        "shown": [
-            Arg("name", python_literal(plan.spec.run.name)),
-            Arg("max_length", python_literal(plan.spec.data.max_length)),
-        ],
+        "preparing": "as prepare.py does",
+        "shown": shown,
     }
 
 
@@ -271,7 +323,7 @@ def _fit_args(plan: Plan) -> dict[str, list[Arg]]:
     after: list[Arg] = [
         *_warmup_args(plan, reasons),
         Arg("max_grad_norm", python_literal(float(spec.training.max_grad_norm))),
-        Arg("shuffle", python_literal(spec.data.shuffle)),
+        *_order_args(spec.data),
         *_layout_args(spec),
     ]
     after += _loading_args(spec.data)
@@ -308,8 +360,14 @@ def _batch_args(batch: Batch, reasons: dict[str, str]) -> Iterator[Arg]:
         yield Arg("eval_micro_batch_size", python_literal(batch.eval_micro))
 
 
+def _order_args(data: Data) -> Iterator[Arg]:
+    # The order of a stream is made where it is read.
+    if not data.streaming:
+        yield Arg("shuffle", python_literal(data.shuffle))
+
+
 def _loading_args(data: Data) -> Iterator[Arg]:
-    if data.seed is not None:
+    if data.seed is not None and not data.streaming:
         yield Arg("data_seed", python_literal(data.seed))
     if data.loader_workers:
         yield Arg("loader_workers", python_literal(data.loader_workers))

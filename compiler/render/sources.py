@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
+from ..facts.data import is_elsewhere
 from ..field_types import class_of, default_of, fields_of
 from ..plan.honoured import WrittenSource
 from ..spec import (
@@ -30,8 +31,9 @@ CLASSES: dict[type, str] = {
 
 def source_call(source: WrittenSource, places: Places) -> Call:
     """Return the call for a source, with the settings that are not left at their defaults."""
+    elsewhere = is_elsewhere(source)
     args = [
-        Arg("path", places.text(source.path)),
+        Arg("path", python_literal(source.path) if elsewhere else places.text(source.path)),
         Arg("name", python_literal(source.name or _name(source.path))),
     ]
     for name, field in fields_of(class_of(source)).items():
@@ -43,6 +45,8 @@ def source_call(source: WrittenSource, places: Places) -> Call:
 
 def _name(path: str) -> str:
     """Return the name of a file without its kind; that of the folder where it is a pattern."""
+    if path.startswith(("http://", "https://")):
+        path = path.split("?", 1)[0]
     parts = [part for part in PurePath(path).parts if not any(mark in part for mark in "*?[")]
     last = parts[-1] if parts else "data"
     is_file = bool(parts) and parts[-1] == PurePath(path).name

@@ -12,10 +12,11 @@ from .world import num_processes, processes_path
 GLOBAL: SpecPath = ("batch", "global_size")
 MICRO: SpecPath = ("batch", "micro_size")
 ACCUMULATION: SpecPath = ("batch", "accumulation_steps")
+TOKENS: SpecPath = ("batch", "micro_tokens")
 
 
 def check_given(spec: Spec) -> Iterator[Diagnostic]:
-    """The batch is not determined: two of the three numbers must be given.
+    """The batch is not determined: two of the three numbers must be given, or `global_size` and `micro_tokens`.
 
     Fails:
     ```toml
@@ -31,7 +32,15 @@ def check_given(spec: Spec) -> Iterator[Diagnostic]:
     """
     batch = spec.batch
     numbers = (batch.global_size, batch.micro_size, batch.accumulation_steps)
-    if sum(number is not None for number in numbers) < 2:
+    if batch.micro_tokens is not None and batch.global_size is None:
+        yield error(
+            "R810",
+            "a batch by tokens needs `global_size`, the samples of a step",
+            TOKENS,
+            label="tokens of a micro batch",
+            helps=("give `global_size`",),
+        )
+    elif batch.micro_tokens is None and sum(number is not None for number in numbers) < 2:
         yield error(
             "R810",
             "the batch needs two of `global_size`, `micro_size` and `accumulation_steps`",
@@ -63,7 +72,7 @@ def check_divides(spec: Spec) -> Iterator[Diagnostic]:
         spec.batch.accumulation_steps,
     )
     processes = num_processes(spec.launch)
-    if not total or (micro and steps) or not (micro or steps):
+    if not total or (micro and steps) or not (micro or steps) or spec.batch.micro_tokens:
         return
     known, path, name, each = (
         (micro, MICRO, "accumulation_steps", f"{micro} each")
@@ -124,9 +133,79 @@ def check_agrees(spec: Spec) -> Iterator[Diagnostic]:
         )
 
 
+def check_by_tokens(spec: Spec) -> Iterator[Diagnostic]:
+    """Micro batches are formed by tokens and by samples at once.
+
+    With `micro_tokens` the number of samples of a micro batch, and of micro batches of a step, follows from the lengths.
+
+    Fails:
+    ```toml
+    [batch]
+    global_size = 8
+    micro_size = 2
+    micro_tokens = 4096
+    ```
+    Passes:
+    ```toml
+    [batch]
+    global_size = 8
+    micro_tokens = 4096
+    ```
+    """
+    if spec.batch.micro_tokens is None:
+        return
+    for name in ("micro_size", "accumulation_steps"):
+        if getattr(spec.batch, name) is not None:
+            yield error(
+                "R814",
+                f"`{name}` and `micro_tokens` exclude each other",
+                ("batch", name),
+                label="follows from the lengths",
+                labels=(Label(TOKENS, "forms micro batches by tokens"),),
+                helps=("leave one of them out",),
+            )
+
+
+def check_longest_fits(spec: Spec) -> Iterator[Diagnostic]:
+    """The longest sample does not fit into a micro batch.
+
+    Fails:
+    ```toml
+    [data]
+    max_length = 64
+    [batch]
+    global_size = 8
+    micro_tokens = 32
+    ```
+    Passes:
+    ```toml
+    [data]
+    max_length = 32
+    [batch]
+    global_size = 8
+    micro_tokens = 32
+    ```
+    """
+    tokens, data = spec.batch.micro_tokens, spec.data
+    if tokens is None or data.pad_multiple < 1:
+        return
+    longest = -(-data.max_length // data.pad_multiple) * data.pad_multiple
+    if tokens < longest:
+        padded = f", {longest:,} padded" if longest != data.max_length else ""
+        yield error(
+            "R815",
+            f"a sample of {data.max_length:,} tokens{padded} does not fit into a micro batch of {tokens:,}",
+            TOKENS,
+            labels=(Label(("data", "max_length"), "tokens of the longest sample"),),
+            helps=(f"use a `micro_tokens` of {longest:,} or more, or lower `data.max_length`",),
+        )
+
+
 def micro_size(spec: Spec) -> int | None:
-    """Return the samples of one forward pass, or None where the batch does not tell."""
+    """Return the samples of one forward pass, the longest ones by tokens; None where the batch does not tell."""
     batch = spec.batch
+    if batch.micro_tokens is not None:
+        return max(1, batch.micro_tokens // max(1, spec.data.max_length))
     if batch.micro_size is not None:
         return batch.micro_size
     if not batch.global_size or not batch.accumulation_steps:
@@ -148,4 +227,6 @@ RULES = (
     Rule("R810", "batch not determined", pure=check_given),
     Rule("R811", "batch does not divide", pure=check_divides),
     Rule("R812", "batch contradicts itself", pure=check_agrees),
+    Rule("R814", "by tokens and by samples", pure=check_by_tokens),
+    Rule("R815", "micro batch too small", pure=check_longest_fits),
 )

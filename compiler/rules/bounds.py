@@ -109,6 +109,7 @@ TRAINING: dict[str, Range] = {
     "training.seed": SEED,
     "batch.global_size": COUNT,
     "batch.micro_size": COUNT,
+    "batch.micro_tokens": COUNT,
     "batch.accumulation_steps": COUNT,
     "evaluation.every_steps": COUNT,
     "evaluation.micro_size": COUNT,

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import DataFacts, Facts
 from ..facts.columns import Columns, named_columns
+from ..facts.media import MEDIA
+from ..facts.sample_kinds import kind_of_rows, wanted_by
 from ..names import nearest
 from ..spec import AlpacaSource, CatalogSource, Kto, MessagesSource, Source, Spec
 from .look import data_facts, listed, note
@@ -16,8 +18,8 @@ from .rule import Rule
 def check_columns(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """No row has a column that the source names.
 
-    The first hundred rows are looked at, and of a `.csv` file the header. What the columns are called is said in
-    the note.
+    The first hundred rows are looked at, and of `.csv`, `.parquet` and `.arrow` files what the file itself says. What
+    the columns are called is said in the note.
 
     Fails:
     ```toml
@@ -35,18 +37,19 @@ def check_columns(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     ```
     """
     for path, source, fact in data_facts(spec, facts):
-        for setting, column in missing_columns(source, fact).items():
+        for setting, column in missing_columns(spec, source, fact).items():
             place = (*path, "entry") if fact.entry is not None else (*path, setting)
             yield _missing(place, column, getattr(source, "path", ""), fact.columns)
 
 
-def missing_columns(source: Source, fact: DataFacts) -> dict[str, str]:
+def missing_columns(spec: Spec, source: Source, fact: DataFacts) -> dict[str, str]:
     """Return the columns that the source names and no row has: setting to column."""
     if fact.columns is None or isinstance(source, CatalogSource):
         return {}
+    wanted = kind_of_rows(source, wanted_by(spec.objective))
     return {
         setting: column
-        for setting, column in named_columns(source).items()
+        for setting, column in named_columns(source, wanted).items()
         if column not in fact.columns.names and not _is_told_by_row(source, setting)
     }
 
@@ -110,15 +113,15 @@ def check_labels(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
 
 
 def check_seen(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
-    """The columns of a file are not checked here.
+    """The rows of a source are not looked at here.
 
-    Of `.json` and `.jsonl` files the first rows are read, of `.csv` files the header. Other files are opened by
-    the run alone.
+    They are on a hub or behind an address, or a package is missing on this machine: pyarrow for `.parquet`, `.arrow` and `.feather` files,
+    zstandard for `.zst`. What is wrong with them is found when the run prepares its data.
 
     Fails:
     ```toml
     [data]
-    sources = [{ format = "messages", path = "data/table.parquet" }]
+    sources = [{ format = "messages", path = "owner/chats", hub = "huggingface" }]
     ```
     Passes:
     ```toml
@@ -127,16 +130,45 @@ def check_seen(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     ```
     """
     for path, source, fact in data_facts(spec, facts):
-        is_other = fact.state == "unknown-kind" and fact.path.suffix in UNSEEN
-        if is_other and not isinstance(source, CatalogSource):
-            place = (*path, "entry" if fact.entry is not None else "path")
-            yield note("D712", f"the columns of `{source.path}` are not checked here", place)
+        if isinstance(source, CatalogSource):
+            continue
+        place = "on a hub" if source.hub is not None else "behind an address"
+        why = fact.unread or (f"they are {place}" if fact.state == "elsewhere" else "")
+        if why:
+            here = (*path, "entry" if fact.entry is not None else "path")
+            text = f"the rows of `{source.path}` are not looked at here"
+            yield note("D712", text, here, notes=(why,))
 
 
-UNSEEN = (".parquet", ".arrow", ".gz", ".zst", ".bz2", ".xz")
+def check_marks(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """The texts have marks for media, and the column that would fill them is not named.
+
+    Without it `<image>` is plain text: the model learns to answer about pictures it never sees.
+
+    Fails:
+    ```toml
+    [data]
+    sources = [{ format = "messages", path = "data/pictures.jsonl" }]
+    ```
+    Passes:
+    ```toml
+    [data]
+    sources = [{ format = "messages", path = "data/pictures.jsonl", images = "images" }]
+    ```
+    """
+    for path, _, fact in data_facts(spec, facts):
+        for setting, column in fact.columns.unnamed_media if fact.columns is not None else ():
+            yield warning(
+                "D725",
+                f"the texts hold `<{MEDIA[setting]}>` marks, and the column `{column}` is not named",
+                (*path, "path" if fact.entry is None else "entry"),
+                helps=(f'write `{setting} = "{column}"`',),
+            )
+
 
 RULES = (
     Rule("D710", "column missing", factual=check_columns),
     Rule("D711", "labels all alike", factual=check_labels),
-    Rule("D712", "columns not checked", factual=check_seen),
+    Rule("D712", "rows not looked at", factual=check_seen),
+    Rule("D725", "marks without media", factual=check_marks),
 )

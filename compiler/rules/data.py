@@ -7,11 +7,16 @@ from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, Place, SpecPath, error, warning
 from ..facts import DataFacts, Facts
-from ..facts.data import KINDS, OTHER_KINDS
+from ..facts.heads import COMPRESSED, KINDS, TABLES
 from ..spec import CatalogSource, Spec
 from .columns import missing_columns
 from .look import data_facts, is_named_here, listed, sources_of
 from .rule import Rule
+
+_TEXTS = tuple(kind for kind in KINDS if kind not in TABLES)
+KNOWN_KINDS = (
+    f"known are {listed(KINDS)}, and {listed(_TEXTS)} with {listed(COMPRESSED, 'or')} behind"
+)
 
 
 def check_files(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
@@ -37,21 +42,19 @@ def check_files(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
             "unknown-kind": f"`{text}` is no data file by its name",
             "impossible": f"`{text}` cannot be a path here",
         }
-        if fact.state in texts and not (
-            fact.state == "unknown-kind" and fact.path.suffix in OTHER_KINDS
-        ):
-            is_unknown = fact.state == "unknown-kind"
-            kinds = listed((*KINDS, *OTHER_KINDS))
-            yield error(
-                "D701", texts[fact.state], path, helps=(f"known are {kinds}",) if is_unknown else ()
-            )
+        if fact.state in texts:
+            helps = (KNOWN_KINDS,) if fact.state == "unknown-kind" else ()
+            yield error("D701", texts[fact.state], path, helps=helps)
 
 
 def check_rows(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """A row cannot be used: broken JSON, a missing column, a wrong type, roles out of order.
 
-    The first bad row of each file is shown; the beginning of large files is checked, the rest is read when the
-    run prepares its data.
+    The first bad row of each source is shown. Files of every kind are looked into: `.json`, `.jsonl`, `.csv`, `.txt`,
+    compressed ones, and with pyarrow `.parquet`, `.arrow` and `.feather`. The first 8 MiB of a source are checked (of
+    tables the first 1,024 rows), the rest when the run prepares its data; `tunec plan` says how far the check went.
+    How a row is read follows from the objective too: DPO reads `chosen` and `rejected` where SFT reads the answer.
+    Media are looked for as well, those of the first 200 rows.
 
     Fails:
     ```toml
@@ -69,15 +72,17 @@ def check_rows(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     sources = [source for _, source, _ in data_facts(spec, facts)]
     for (path, text, fact), source in zip(_sources(spec, facts), sources, strict=False):
         # A column that no row has is reported as that, with the similar names.
-        if fact.bad_row is not None and not missing_columns(source, fact):
+        if fact.bad_row is not None and not missing_columns(spec, source, fact):
             bad = fact.bad_row
             # Rows that are skipped are listed when the data are prepared.
             finding = warning if spec.data.bad_rows == "skip" else error
+            file = bad.file or fact.path
+            named = text if not fact.files else f"{text}: {file.name}"
             yield finding(
                 "D702",
-                f"row at `{text}:{bad.line}`: {bad.message}",
+                f"row at `{named}:{bad.line}`: {bad.message}",
                 path,
-                place=Place(fact.path, bad.line, 1),
+                place=Place(file, bad.line, 1),
                 helps=(bad.help,) if bad.help else (),
             )
 
@@ -102,7 +107,7 @@ def check_empty(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
         source = getattr(spec.data, str(path[1]))[path[2]]
         # A limit below 1 is out of range, and no word on the file.
         wanted = source.limit is None or source.limit > 0
-        if fact.state == "ok" and fact.num_rows == 0 and fact.bad_row is None and wanted:
+        if fact.num_rows == 0 and fact.bad_row is None and wanted:
             yield error("D703", f"the data set `{text}` is empty", path)
 
 
@@ -190,19 +195,6 @@ def check_twice(spec: Spec) -> Iterator[Diagnostic]:
                 labels=(Label((*seen[name], "path"), "first here"),),
             )
         seen.setdefault(name, path)
-
-
-def check_read(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
-    """Say of each source that this version cannot read: what it is, as `N901` does of settings."""
-    for path, text, fact in _sources(spec, facts):
-        if fact.state == "elsewhere" and "://" in text:
-            yield error(
-                "N901",
-                f"reading the address `{text}` is not available yet",
-                path,
-                label="not available yet",
-                helps=("name a file",),
-            )
 
 
 def total_rows(facts: Facts) -> int | None:

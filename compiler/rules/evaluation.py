@@ -169,7 +169,13 @@ def check_metric(spec: Spec) -> Iterator[Diagnostic]:
 def _of_source(spec: Spec, metric: str, known: tuple[str, ...]) -> bool:
     """Tell `name/loss`, the loss of one source, where each is reported."""
     source, _, number = metric.rpartition("/")
-    return spec.evaluation.each_source and bool(source) and number in known
+    return each_source(spec) and bool(source) and number in known
+
+
+def each_source(spec: Spec) -> bool:
+    """Tell whether each evaluation source is reported by itself."""
+    given = spec.evaluation.each_source
+    return len(spec.data.eval_sources) > 1 if given is None else given
 
 
 def check_measured(spec: Spec) -> Iterator[Diagnostic]:

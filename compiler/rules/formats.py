@@ -22,13 +22,17 @@ from ..spec import (
     Spec,
     TextSource,
 )
-from .look import data_facts, sources_of
+from .look import declared, sources_of
 from .rule import Rule
 
 Conversation = (AlpacaSource, MessagesSource, ShareGptSource)
 NEEDS: dict[type, tuple[str, str]] = {
     Sft: ("conversations", 'use `format = "messages"`, `"alpaca"` or `"sharegpt"`'),
-    Pretraining: ("plain text", 'use `format = "text"`, and name the column with `text`'),
+    Pretraining: (
+        "plain text",
+        'use `format = "text"`, and name the column with `text`; whole conversations are learned by `type = "sft"` '
+        'with `loss_on = "all"`',
+    ),
     Kto: ("answers labelled good or bad", "name the column with `label`, in a conversation format"),
     Ppo: ("prompts", 'use `format = "prompt"`, and name the column with `prompt`'),
     Grpo: ("prompts", 'use `format = "prompt"`, and name the column with `prompt`'),
@@ -43,8 +47,9 @@ def check_kind(spec: Spec) -> Iterator[Diagnostic]:
     """The data are of another kind than the objective learns from.
 
     SFT learns from conversations, pretraining from plain text, reward models and DPO, ORPO, SimPO and CPO from
-    preference pairs, KTO from answers labelled good or bad, PPO and GRPO from prompts. Trainers that find this out
-    while they read the data do so after the model was loaded.
+    preference pairs, KTO from answers labelled good or bad, PPO and GRPO from prompts. Of conversations these two take
+    what precedes the last answer. Trainers that find this out while they read the data do so after the model was
+    loaded.
 
     Fails:
     ```toml
@@ -66,11 +71,9 @@ def check_kind(spec: Spec) -> Iterator[Diagnostic]:
 
 def check_declared_kind(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """Say the same of entries of a catalog."""
-    for (path, named), (_, source, _) in zip(
-        sources_of(spec), data_facts(spec, facts), strict=False
-    ):
-        if isinstance(named, CatalogSource) and source is not named and not _suits(spec, source):
-            yield _wrong_kind(spec, (*path, "entry"), source)
+    for path, source in declared(spec, facts):
+        if not _suits(spec, source):
+            yield _wrong_kind(spec, path, source)
 
 
 def _suits(spec: Spec, source: Source) -> bool:
@@ -82,7 +85,7 @@ def _suits(spec: Spec, source: Source) -> bool:
     if isinstance(objective, Kto):
         return isinstance(source, Conversation) and source.label is not None
     if isinstance(objective, Ppo | Grpo):
-        return isinstance(source, PromptSource)
+        return isinstance(source, (PromptSource, *Conversation))
     if isinstance(source, PreferenceSource):
         return True
     # One of the two alone is reported as that.
@@ -130,7 +133,7 @@ def check_unused(spec: Spec) -> Iterator[Diagnostic]:
     sources = [{ format = "messages", path = "data/judged.jsonl", label = "label" }]
     ```
     """
-    is_single = isinstance(spec.objective, Sft | Kto)
+    is_single = isinstance(spec.objective, Sft | Kto | Ppo | Grpo)
     for path, source in sources_of(spec):
         if not isinstance(source, Conversation):
             continue
@@ -165,22 +168,37 @@ def check_pair(spec: Spec) -> Iterator[Diagnostic]:
     ```
     """
     for path, source in sources_of(spec):
-        if not isinstance(source, Conversation):
-            continue
-        if (source.chosen is None) != (source.rejected is None):
-            given, other = (
-                ("chosen", "rejected") if source.rejected is None else ("rejected", "chosen")
-            )
-            yield error(
-                "D709",
-                f"`{given}` is named without `{other}`",
-                (*path, given),
-                helps=(f"name the column of the other answer with `{other}`",),
-            )
+        half = _half(source)
+        if half is not None:
+            yield _half_pair((*path, half[0]), *half)
+
+
+def check_declared_pair(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """Say the same of entries of a catalog."""
+    for path, source in declared(spec, facts):
+        half = _half(source)
+        if half is not None:
+            yield _half_pair(path, *half)
+
+
+def _half(source: Source) -> tuple[str, str] | None:
+    """Return the answer that is named and the one that is not, where that is so."""
+    if not isinstance(source, Conversation) or (source.chosen is None) == (source.rejected is None):
+        return None
+    return ("chosen", "rejected") if source.rejected is None else ("rejected", "chosen")
+
+
+def _half_pair(path: SpecPath, given: str, other: str) -> Diagnostic:
+    return error(
+        "D709",
+        f"`{given}` is named without `{other}`",
+        path,
+        helps=(f"name the column of the other answer with `{other}`",),
+    )
 
 
 RULES = (
     Rule("D707", "data of another kind", pure=check_kind, factual=check_declared_kind),
     Rule("D708", "column without use", pure=check_unused),
-    Rule("D709", "half a pair", pure=check_pair),
+    Rule("D709", "half a pair", pure=check_pair, factual=check_declared_pair),
 )

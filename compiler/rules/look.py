@@ -46,6 +46,15 @@ def data_facts(spec: Spec, facts: Facts) -> Iterator[tuple[SpecPath, Source, Dat
         yield path, declared or source, fact
 
 
+def declared(spec: Spec, facts: Facts) -> Iterator[tuple[SpecPath, Source]]:
+    """Yield the sources that catalogs declare, each with the place of its entry in the spec."""
+    for (path, named), (_, source, _) in zip(
+        sources_of(spec), data_facts(spec, facts), strict=False
+    ):
+        if isinstance(named, CatalogSource) and source is not named:
+            yield (*path, "entry"), source
+
+
 def is_language_objective(spec: Spec) -> bool:
     """Tell the objectives whose samples are one text each: pretraining and SFT."""
     return isinstance(spec.objective, Sft | Pretraining)

@@ -157,7 +157,13 @@ def _largest(spec: Spec, memory: Memory, micro: int) -> Iterator[Label]:
 
 def _ways_out(spec: Spec, memory: Memory) -> Iterator[str]:
     if memory.activations > memory.total / 4:
-        yield "lower `batch.micro_size` (and raise `accumulation_steps`) or `data.max_length`"
+        by_tokens = spec.batch.micro_tokens is not None
+        size = (
+            "`batch.micro_tokens`"
+            if by_tokens
+            else "`batch.micro_size` (and raise `accumulation_steps`)"
+        )
+        yield f"lower {size} or `data.max_length`"
         if not spec.training.gradient_checkpointing:
             yield "set `training.gradient_checkpointing = true`"
     if isinstance(spec.method, Full) and memory.gradients + memory.optimizer > memory.total / 4:

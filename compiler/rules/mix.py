@@ -8,11 +8,12 @@ from pathlib import PurePath
 from ..diagnostics import Diagnostic, Label, error, warning
 from ..facts import DataFacts, Facts
 from ..names import nearest
-from ..spec import CatalogSource, Spec
-from .look import data_facts, listed, sources_of
+from ..spec import CatalogSource, Source, Spec
+from .look import data_facts, declared, listed, sources_of
 from .rule import Rule
 
 MIX = ("data", "mix")
+NAME_HUB = 'name the hub, such as `hub = "huggingface"`'
 HUB_SETTINGS = ("revision", "subset", "folder", "token_env")
 
 
@@ -152,21 +153,30 @@ def check_hub(spec: Spec) -> Iterator[Diagnostic]:
     Passes:
     ```toml
     [data]
-    sources = [{ format = "messages", path = "owner/chats", hub = "huggingface", revision = "main" }]
+    sources = [{ format = "messages", path = "owner/chats", hub = "huggingface", revision = "v1.0" }]
     ```
     """
     for path, source in sources_of(spec):
-        if isinstance(source, CatalogSource) or source.hub is not None:
-            continue
-        for name in HUB_SETTINGS:
-            if getattr(source, name) is not None:
-                yield error(
-                    "D717",
-                    f"`{name}` belongs to data sets of a hub, `{source.path}` is a file",
-                    (*path, name),
-                    labels=(Label((*path, "path"), "a file"),),
-                    helps=('name the hub, such as `hub = "huggingface"`',),
-                )
+        for name, text in _hub_settings(source):
+            label = Label((*path, "path"), "not on a hub")
+            yield error("D717", text, (*path, name), labels=(label,), helps=(NAME_HUB,))
+
+
+def check_declared_hub(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """Say the same of entries of a catalog."""
+    for path, source in declared(spec, facts):
+        for _, text in _hub_settings(source):
+            yield error("D717", text, path, helps=(NAME_HUB,))
+
+
+def _hub_settings(source: Source) -> Iterator[tuple[str, str]]:
+    """Yield the settings of hubs beside a file, and what is said of each."""
+    if isinstance(source, CatalogSource) or source.hub is not None:
+        return
+    kind = "an address" if "://" in source.path else "a file"
+    for name in HUB_SETTINGS:
+        if getattr(source, name) is not None:
+            yield name, f"`{name}` belongs to data sets of a hub, `{source.path}` is {kind}"
 
 
 def check_catalog(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
@@ -240,7 +250,7 @@ RULES = (
     Rule("D714", "weights for some sources", pure=check_some_weights),
     Rule("D715", "mix of one source", pure=check_mix),
     Rule("D716", "rows drawn several times", factual=check_sample),
-    Rule("D717", "hub setting without a hub", pure=check_hub),
+    Rule("D717", "hub setting without a hub", pure=check_hub, factual=check_declared_hub),
     Rule("D718", "catalog unusable", factual=check_catalog),
     Rule("D719", "folder of several kinds", factual=check_folder),
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts, ModelFacts
-from ..spec import FileTemplate, Spec
+from ..spec import FileTemplate, Spec, TokenizerTemplate
 from .common import text_at
 from .rule import Rule
 
@@ -131,13 +131,19 @@ def check_template(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
                 f"the template file `{spec.template.path}` cannot be read",
                 ("template", "path"),
             )
-    elif facts.tokenizer.has_tokenizer and facts.tokenizer.template is None:
+    elif (
+        isinstance(spec.template, TokenizerTemplate)
+        and facts.tokenizer.has_tokenizer
+        and facts.tokenizer.template is None
+    ):
         place = ("model", "path") if spec.tokenizer.path is None else ("tokenizer", "path")
         yield error(
             "M604",
             f"the tokenizer of `{spec.tokenizer.path or spec.model.path}` has no chat template",
             place,
-            helps=('name a Jinja file: `[template] type = "file"` and `path = "chat.jinja"`',),
+            helps=(
+                'name one of the library: `[template] type = "named"`, or a Jinja file: `type = "file"`',
+            ),
         )
 
 

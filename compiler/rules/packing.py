@@ -104,6 +104,8 @@ def check_isolation(spec: Spec) -> Iterator[Diagnostic]:
                 Label(("model", "attention"), "tells samples apart by their positions"),
                 Label(("batch", "micro_size"), f"{micro} rows")
                 if spec.batch.micro_size is not None
+                else Label(("batch", "micro_tokens"), f"room for {micro} rows")
+                if spec.batch.micro_tokens is not None
                 else Label(("batch", "accumulation_steps"), f"leaves {micro} rows"),
             ),
             helps=('set `micro_size` to 1, or use `attention = "sdpa"`',),
@@ -179,6 +181,37 @@ def check_split(spec: Spec) -> Iterator[Diagnostic]:
         )
 
 
+def check_joined(spec: Spec) -> Iterator[Diagnostic]:
+    """Conversations are to be joined.
+
+    Joined samples see each other: an answer would be learned from the questions of other conversations before it, and
+    one that does not fit into its row would go on in the next without its question. For the running text of
+    pretraining neither matters.
+
+    Fails:
+    ```toml
+    [data]
+    packing = "joined"
+    ```
+    Passes:
+    ```toml
+    [objective]
+    type = "pretraining"
+    [data]
+    packing = "joined"
+    sources = [{ format = "text", path = "data/texts.jsonl" }]
+    ```
+    """
+    if spec.data.packing == "joined" and isinstance(spec.objective, Sft):
+        yield error(
+            "D736",
+            "conversations cannot be joined: they would see each other",
+            PACKING,
+            labels=(Label(("objective", "type"), "learns answers to their own questions"),),
+            helps=('use `packing = "isolated"`, which fills rows and keeps samples apart',),
+        )
+
+
 def check_reserved(spec: Spec) -> Iterator[Diagnostic]:
     """No room is left for the question.
 
@@ -214,7 +247,7 @@ def check_grouping(spec: Spec) -> Iterator[Diagnostic]:
     Fails:
     ```toml
     [data]
-    packing = "joined"
+    packing = "isolated"
     group_by_length = true
     ```
     Passes:
@@ -240,4 +273,5 @@ RULES = (
     Rule("D733", "no room for the question", pure=check_reserved),
     Rule("D734", "packed samples grouped", pure=check_grouping),
     Rule("D735", "model that mixes samples", factual=check_mixing),
+    Rule("D736", "conversations joined", pure=check_joined),
 )

@@ -71,6 +71,10 @@ RANGES: dict[str, Range] = {
 DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
+PROMPTS = ("generation.system", "template.system")
+"""Texts that a model is told: they can be empty, and have lines."""
+
+
 def check_ranges(spec: Spec) -> Iterator[Diagnostic]:
     """A number outside the range its setting allows.
 
@@ -156,7 +160,7 @@ def check_texts(spec: Spec) -> Iterator[Diagnostic]:
     ```
     """
     for path, value in texts(spec):
-        if _key(path) == "generation.system":
+        if _key(path) in PROMPTS:
             continue
         bad = next((c for c in value if _is_invisible(c)), None)
         if bad is not None:
@@ -183,7 +187,7 @@ def check_empty(spec: Spec) -> Iterator[Diagnostic]:
     ```
     """
     for path, value in texts(spec):
-        if value == "" and _key(path) != "generation.system":
+        if value == "" and _key(path) not in PROMPTS:
             yield error("T213", f"`{dotted(path)}` is empty", path)
     if not spec.data.sources:
         yield error(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
-from ..facts import Facts
-from ..spec import CatalogSource, Spec
-from .look import data_facts, sources_of
+from ..diagnostics import Diagnostic, Label, SpecPath, error
+from ..field_types import default_of, fields_of
+from ..spec import CatalogSource, Data, Spec
+from .look import sources_of
 from .rule import Rule
 
 STREAMING: SpecPath = ("data", "streaming")
-WORKERS: SpecPath = ("data", "loader_workers")
 
 
 def check_steps(spec: Spec) -> Iterator[Diagnostic]:
@@ -96,6 +95,8 @@ def check_stream_settings(spec: Spec) -> Iterator[Diagnostic]:
     for name, value in whole.items():
         if value:
             yield _needs_all(("data", name))
+    if data.batch_rows != default_of(fields_of(Data)["batch_rows"]):
+        yield _needs_all(("data", "batch_rows"), "is for preparing all rows")
     for path, source in sources_of(spec):
         if source.limit is not None:
             yield _needs_all((*path, "limit"))
@@ -103,50 +104,15 @@ def check_stream_settings(spec: Spec) -> Iterator[Diagnostic]:
             yield _needs_all((*path, "sample"))
 
 
-def _needs_all(path: SpecPath) -> Diagnostic:
+def _needs_all(path: SpecPath, label: str = "needs all rows") -> Diagnostic:
     return error(
         "D722",
         f"`{path[-1]}` does not go with streaming",
         path,
-        label="needs all rows",
+        label=label,
         labels=(Label(STREAMING, "rows are read as they are needed"),),
         helps=("leave one of the two out",),
     )
-
-
-def check_stream_workers(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
-    """More loader processes than files: some of them have nothing to read.
-
-    A stream is shared out by files, each read by one process.
-
-    Fails:
-    ```toml
-    [data]
-    streaming = true
-    loader_workers = 4
-    ```
-    Passes:
-    ```toml
-    [data]
-    streaming = true
-    loader_workers = 1
-    ```
-    """
-    if not spec.data.streaming or not facts.data:
-        return
-    known = [fact for _, _, fact in data_facts(spec, facts)][: len(facts.data)]
-    if any(fact.state not in ("ok", "folder", "glob") for fact in known):
-        return
-    files = sum(max(1, len(fact.files)) for fact in known)
-    if spec.data.loader_workers > files:
-        yield warning(
-            "D723",
-            f"{spec.data.loader_workers} loader processes share {files} {'file' if files == 1 else 'files'}: "
-            "the others have nothing to read",
-            WORKERS,
-            labels=(Label(STREAMING, "each file is read by one process"),),
-            helps=(f"set `loader_workers` to {files} or less, or split the files",),
-        )
 
 
 def check_loader(spec: Spec) -> Iterator[Diagnostic]:
@@ -182,6 +148,5 @@ RULES = (
     Rule("D720", "stream without steps", pure=check_steps),
     Rule("D721", "share of a stream held out", pure=check_stream_rows),
     Rule("D722", "setting that needs all rows", pure=check_stream_settings),
-    Rule("D723", "more loaders than files", factual=check_stream_workers),
     Rule("D724", "loader setting without loaders", pure=check_loader),
 )

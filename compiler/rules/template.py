@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts
-from ..spec import FileTemplate, NamedTemplate, Spec, TokenizerTemplate
+from ..spec import FileTemplate, NamedTemplate, Sft, Spec, TokenizerTemplate
+from ..spec.tokenizer import Template
 from .common import similar
 from .rule import Rule
 
@@ -68,28 +69,33 @@ def check_thinking(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     ```
     """
     template = spec.template
-    if isinstance(template, NamedTemplate):
-        known = _library().get(template.name)
-        thinks = known is None or known.is_reasoning
-    else:
-        text = facts.chat_template
-        thinks = text is None or "think" in text or "reasoning" in text
-    if thinks:
-        return
     given: dict[str, bool] = {
         "thinking": template.thinking != "own",
         "keep_thoughts": template.keep_thoughts,
     }
-    # A template of the library is made with its options, and cannot be made with these.
-    finding = error if isinstance(template, NamedTemplate) else warning
     for name in (name for name, is_given in given.items() if is_given):
-        yield finding(
-            "M631",
-            f"`template.{name}` has no effect: the template knows no thoughts",
-            ("template", name),
-            labels=(_template_label(spec),),
-            helps=("remove it, or use the template of a model that thinks",),
-        )
+        reason = _why_no_thoughts(template, facts, name)
+        if reason:
+            yield error(
+                "M631",
+                f"`template.{name}` has no effect: {reason}",
+                ("template", name),
+                labels=(_template_label(spec),),
+                helps=("remove it, or use the template of a model that thinks",),
+            )
+
+
+def _why_no_thoughts(template: Template, facts: Facts, name: str) -> str:
+    from ..chat import SWITCHES
+
+    if isinstance(template, NamedTemplate):
+        known = _library().get(template.name)
+        thinks = known is None or known.is_reasoning
+        return "" if thinks else "the template knows no thoughts"
+    text, words = facts.chat_template, SWITCHES[name]
+    if text is None or any(word in text for word in words):
+        return ""
+    return f"the template does not read {' nor '.join(f'`{word}`' for word in words)}"
 
 
 def check_marks(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
@@ -183,7 +189,13 @@ def check_end_learned(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     if isinstance(spec.template, NamedTemplate):
         if text is None or _answers_end(spec.template):
             return
-    elif text is None or end is None or end in text or "eos_token" in text:
+    elif (
+        text is None
+        or end is None
+        or end in text
+        or "eos_token" in text
+        or spec.template.efficient_eos
+    ):
         return
     word = f" `{end}`" if end else ""
     yield warning(
@@ -195,6 +207,82 @@ def check_end_learned(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
         notes=("the model does not learn where an answer ends",),
         helps=("end the assistant's turns with `{{ eos_token }}` in the template",),
     )
+
+
+def check_added(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """An option that cannot be added to a template from outside.
+
+    What is not of the library is taken as it is: it can be given another system prompt, but none of its own words can
+    be taken away, and an end that it writes already would be written twice.
+
+    Fails:
+    ```toml
+    [template]
+    type = "tokenizer"
+    efficient_eos = true
+    ```
+    Passes:
+    ```toml
+    [template]
+    type = "named"
+    name = "qwen"
+    efficient_eos = true
+    ```
+    """
+    template, text = spec.template, facts.chat_template
+    if isinstance(template, NamedTemplate):
+        return
+    if template.system == "":
+        yield error(
+            "M635",
+            "the template's own system prompt cannot be taken away from outside",
+            ("template", "system"),
+            labels=(_template_label(spec),),
+            helps=('write another one, or use a template of the library: `type = "named"`',),
+        )
+    end = facts.tokenizer.eos_token
+    if template.efficient_eos and text and ("eos_token" in text or (end and end in text)):
+        yield error(
+            "M635",
+            "the template writes the end-of-text token already",
+            ("template", "efficient_eos"),
+            labels=(_template_label(spec),),
+            helps=("remove it: the answers end with that token as it is",),
+        )
+
+
+def check_thoughts_learned(spec: Spec) -> Iterator[Diagnostic]:
+    """Thoughts are to carry no loss where there are none.
+
+    Fails:
+    ```toml
+    [template]
+    type = "named"
+    name = "qwen3"
+    thinking = "off"
+    [objective]
+    loss_on_thoughts = false
+    ```
+    Passes:
+    ```toml
+    [template]
+    type = "named"
+    name = "qwen3"
+    [objective]
+    loss_on_thoughts = false
+    ```
+    """
+    objective = spec.objective
+    if not isinstance(objective, Sft) or objective.loss_on_thoughts:
+        return
+    if spec.template.thinking == "off":
+        yield warning(
+            "M636",
+            "`objective.loss_on_thoughts` has no effect: the thoughts are removed",
+            ("objective", "loss_on_thoughts"),
+            labels=(Label(("template", "thinking"), "no thoughts"),),
+            helps=("remove it",),
+        )
 
 
 def _library() -> Mapping[str, LibraryTemplate]:
@@ -233,4 +321,6 @@ RULES = (
     Rule("M632", "mark is no token", factual=check_marks),
     Rule("M633", "no end to replace", pure=check_end),
     Rule("M634", "end not learned", factual=check_end_learned),
+    Rule("M635", "option of another template", factual=check_added),
+    Rule("M636", "no thoughts to leave out", pure=check_thoughts_learned),
 )

@@ -17,7 +17,8 @@ class _Rows:
     """What every source can be told: where the rows are and how many of them count."""
 
     path: str
-    """A file, folder or glob (relative to the spec), a URL, or a data set's id when `hub` is given. Files are `.json`,
+    """A file, folder or glob (relative to the spec), a URL such as `https://` or `s3://` (read through fsspec, with
+    credentials from the environment), a folder that `datasets` saved, or an id on `hub`. Files are `.json`,
     `.jsonl`, `.csv` (with a header), `.txt` (a row a line), `.parquet`, `.arrow` or `.feather`; those of text also as
     `.gz`, `.bz2`, `.xz` or `.zst`. A folder or glob names files of one kind, read in the order of their names."""
 
@@ -25,16 +26,17 @@ class _Rows:
     """Name in reports. Default: the file's name."""
 
     hub: Hub | None = None
-    """Hub that `path` is an id of. Default: `path` is a file."""
+    """Hub that `path` is an id of. Default: `path` is a file or a URL. The files are fetched when the run prepares
+    its data and kept; with HF_HUB_OFFLINE=1 in the environment those that were kept are used."""
 
     revision: str | None = None
-    """Branch, tag or commit of a hub data set."""
+    """Branch, tag or commit of a hub data set. The commit that was read is told and noted in `prepared.json`."""
 
     subset: str | None = None
-    """Configuration of a hub data set."""
+    """Configuration of a hub data set, by the `configs` in its README."""
 
     split: str = "train"
-    """Split of a data set that has several."""
+    """Split of a hub data set, by its README or the names of its files, or of a folder that `datasets` saved."""
 
     folder: str | None = None
     """Folder inside a hub data set."""
@@ -58,25 +60,26 @@ class _Conversations(_Rows):
     """Columns beside the conversation."""
 
     chosen: str | None = None
-    """Column with the better answer of a preference pair."""
+    """Column with the better answer of a preference pair: text, a message, or a list of messages. It takes the place of
+    the answer that the conversation ends with, if any."""
 
     rejected: str | None = None
     """Column with the worse answer of a preference pair."""
 
     label: str | None = None
-    """Column that tells good answers (`true`) from bad ones, for KTO."""
+    """Column that tells good answers (`true` or 1) from bad ones (`false` or 0), for KTO."""
 
     tools: str | None = None
     """Column with the descriptions of tools: a list of JSON schemas, or a text that holds one."""
 
     images: str | None = None
-    """Column with paths of images."""
+    """Column with paths of images, one for each `<image>` in the texts. Paths start from `media.dir`."""
 
     videos: str | None = None
-    """Column with paths of videos."""
+    """Column with paths of videos, or with lists of their frames, one for each `<video>` in the texts."""
 
     audios: str | None = None
-    """Column with paths of sound files."""
+    """Column with paths of sound files, one for each `<audio>` in the texts."""
 
 
 @section
@@ -183,7 +186,7 @@ class PreferenceSource(_Rows):
     """Column with the worse answer."""
 
     margin: str | None = None
-    """Column with how much better it is, for reward models."""
+    """Column with how much better it is, a number, for reward models."""
 
 
 @section
@@ -248,9 +251,9 @@ class Data:
     max_length: int = 2048
     """Most tokens of a sample."""
 
-    too_long: TooLong = "truncate"
+    too_long: TooLong | None = None
     """Samples above `max_length`: `truncate` their end, `drop` them (counted and reported), `split` them into
-    several (plain text), or stop with an `error`."""
+    several (plain text), or stop with an `error`. Default: `split` in pretraining, otherwise `truncate`."""
 
     reserved_answer: int = 1
     """Tokens of the answer that truncation keeps at least. Where cutting the end would leave fewer, the beginning of
@@ -267,7 +270,8 @@ class Data:
     """Visit the training rows in a new random order each epoch (fixed by `training.seed`)."""
 
     seed: int | None = None
-    """Seed of the data order. Default: `training.seed`."""
+    """Seed of all that is random about the data: which rows are drawn or held out, and their order. Default:
+    `training.seed`."""
 
     group_by_length: bool = False
     """Put samples of similar length into the same step, which saves padding and costs randomness."""
@@ -293,29 +297,31 @@ class Data:
     """Pad the longest row of a micro batch to a multiple of so many tokens, which some kernels are faster with."""
 
     prepared_dir: str | None = None
-    """Folder that keeps the tokenized data, relative to the spec. Default: `TUNEC_CACHE`, or `tunec` in the user's
-    cache folder. Runs that need the same data share it."""
+    """Folder of the tokenized data, relative to the spec. Empty, it is filled; with just the data of this spec, it is
+    used, also where the data files are not; with any other, it is refused with what differs. Default: a folder of
+    their own in `TUNEC_CACHE`, or in `tunec` in the user's cache folder, which runs that need the same data share."""
 
     rebuild: bool = False
-    """Tokenize again even where prepared data fit."""
+    """Tokenize again even where prepared data fit, and in place of others in `prepared_dir`."""
 
     workers: int | None = None
     """Processes that tokenize. Default: one a core, where the data are worth it."""
 
-    batch_rows: int = 1000
-    """Rows tokenized at a time."""
+    batch_rows: int = 256
+    """Rows a process tokenizes at a time."""
 
     shared_storage: bool = True
-    """All nodes see the same files, so that one of them tokenizes for all."""
+    """All nodes see the same files: the first to come tokenizes, the others wait for its result, for as long as it
+    takes. Off, each node tokenizes on its own disk. Either way the processes compare what they hold before training."""
 
     loader_workers: int = 0
-    """Processes a rank uses to put batches together."""
+    """Processes a rank uses to put batches together; 0 means itself. The batches are the same."""
 
     loader_prefetch: int | None = None
-    """Batches each of them prepares ahead."""
+    """Batches each of them prepares ahead. Default: 2."""
 
     loader_persistent: bool = False
-    """Keep them alive between epochs."""
+    """Keep those for evaluation alive from one evaluation to the next; those for training live as long as it."""
 
     pin_memory: bool | None = None
     """Copy batches to the GPU from pinned memory. Default: on GPUs."""

@@ -116,6 +116,9 @@ class Sft:
     """Tokens that carry loss: those of the `assistant` (each turn and its end mark), of its `last` turn, or `all`.
     Answers with `train = false` never do."""
 
+    loss_on_thoughts: bool = True
+    """Thoughts carry loss like the rest of an answer. `false`: the answer is learned, and not how it was found."""
+
     loss: CrossEntropy | Dft | Asft | Eaft = field(factory=CrossEntropy)
     """How the loss of a token counts."""
 

@@ -68,23 +68,24 @@ class _Conversation:
     tool_format: ToolFormat | None = None
     """How tools and tool calls are written. Default: the template's own."""
 
-    thinking: Literal["own", "on", "off", "mixed"] = "own"
-    """Reasoning models. `own`: whatever the template does; `on`: an empty thought is added to answers without one,
-    and trained; `off`: thoughts are removed and the prompt holds an empty one; `mixed`: thoughts are kept, and the
-    prompt holds an empty one where an answer has none."""
-
     keep_thoughts: bool = False
     """Keep the thoughts of earlier turns."""
 
     efficient_eos: bool | None = None
-    """Let the end of a turn be the end of the text. Default: the template's own."""
-
-    replace_eos: bool | None = None
-    """Let the template's first stop word become the end-of-text token. Default: the template's own."""
+    """The last answer is followed by the end-of-text token. Default: the template's own."""
 
 
 @section
-class TokenizerTemplate(_Conversation):
+class _OwnTemplate(_Conversation):
+    """What a template can be told that is not of the library: to be what it can be itself."""
+
+    thinking: Literal["own", "on", "off"] = "own"
+    """Reasoning models. `own`: as a request asks; `on`, `off`: the template's `enable_thinking`, whatever a request
+    asks; with `off` the thoughts in the data are removed."""
+
+
+@section
+class TokenizerTemplate(_OwnTemplate):
     """The chat template that ships with the tokenizer."""
 
     type: Literal["tokenizer"] = "tokenizer"
@@ -92,7 +93,7 @@ class TokenizerTemplate(_Conversation):
 
 
 @section
-class FileTemplate(_Conversation):
+class FileTemplate(_OwnTemplate):
     """A chat template of your own; it is saved with the trained model."""
 
     type: Literal["file"]
@@ -111,6 +112,14 @@ class NamedTemplate(_Conversation):
 
     name: str
     """Name of the template, such as `llama3` or `qwen`."""
+
+    thinking: Literal["own", "on", "off", "mixed"] = "own"
+    """Reasoning models. `own`: as `on`; `on`: an empty thought is added to answers without one, and trained; `off`:
+    thoughts are removed and the prompt holds an empty one; `mixed`: thoughts are kept, and the prompt holds an empty
+    one where an answer has none."""
+
+    replace_eos: bool | None = None
+    """Let the template's first stop word become the end-of-text token. Default: the template's own."""
 
 
 Template = TokenizerTemplate | FileTemplate | NamedTemplate

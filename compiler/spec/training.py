@@ -96,7 +96,8 @@ class Training:
 
 @section
 class Batch:
-    """Batch arithmetic: `global_size = micro_size x accumulation_steps x processes`. Give any two of the three."""
+    """Batch arithmetic: `global_size = micro_size x accumulation_steps x processes`. Give any two of the three; or
+    `global_size` and `micro_tokens`."""
 
     global_size: int | None = None
     """Samples of one optimizer step over all processes."""
@@ -106,6 +107,12 @@ class Batch:
 
     accumulation_steps: int | None = None
     """Forward passes a process adds up before an optimizer step."""
+
+    micro_tokens: int | None = None
+    """Tokens of one forward pass, padding included, in place of `micro_size` and `accumulation_steps`: a micro batch
+    takes as many samples of the step as fit, so their number varies with the lengths. The samples of a step, its loss
+    and its update are the same. At least `data.max_length`. With `data.packing = "isolated"` micro batches of a fixed
+    number of rows hold about as many tokens each as they are."""
 
     shrink_on_oom: bool = False
     """When memory does not suffice, halve `micro_size` and double `accumulation_steps`, so that steps stay equal."""

@@ -47,13 +47,14 @@ class Evaluation:
     """Steps before the first evaluation."""
 
     micro_size: int | None = None
-    """Samples of one forward pass. Default: that of training."""
+    """Samples of one forward pass. Default: as in training."""
 
     precision: Literal["same", "fp32", "bf16", "fp16"] = "same"
     """Number format of the weights while evaluating; `same`: that of training."""
 
-    each_source: bool = False
-    """Report each evaluation source by itself as well."""
+    each_source: bool | None = None
+    """Report each evaluation source by itself, beside all of them together. Default: when there are several
+    `data.eval_sources`."""
 
     accuracy: bool = False
     """Measure the share of tokens predicted right."""

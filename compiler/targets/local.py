@@ -28,7 +28,7 @@ def render(plan: Plan) -> dict[str, str]:
         options.append(("--on-existing", plan.spec.run.on_existing))
     if (need := _disk_gib(plan)) is not None:
         options.append(("--need-gib", need))
-    options.append(("--prepare", "prepare.py"))
+    options.append(("--feed" if plan.spec.data.streaming else "--prepare", "prepare.py"))
     options += [("--extension", name) for name in _extensions(plan)]
     text = render_template(
         "launch/local.sh.jinja",

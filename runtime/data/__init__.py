@@ -3,11 +3,13 @@
 from .conversation import Conversation, Message
 from .fitting import Options
 from .formats import Alpaca, Messages, Preference, Prompts, ShareGpt, Source, Text
+from .joining import join
 from .packing import pack
 from .prepare import prepare
 from .prepared import load
 from .read import read
 from .samples import Samples, split
+from .stream import feed, head, stream
 from .tokenize import tokenize
 from .tokenizer import Tokenizer
 from .tool_calls import ToolCall
@@ -26,10 +28,14 @@ __all__ = [
     "Text",
     "Tokenizer",
     "ToolCall",
+    "feed",
+    "head",
+    "join",
     "load",
     "pack",
     "prepare",
     "read",
     "split",
+    "stream",
     "tokenize",
 ]

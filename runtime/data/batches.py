@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
+from .packing import best_fit
 from .samples import IGNORED, Sample, Samples
 
 GROUPS_SORTED = 50
@@ -43,6 +45,13 @@ class GlobalBatches:
         start = number * self.global_size
         chosen = [self._at(position) for position in range(start, start + self.global_size)]
         return sorted(chosen, key=lambda index: (-self.lengths[index], index))
+
+    def finish(self, step: int) -> None:
+        """Hear that all steps before `step` are done; samples that stay need not be given back."""
+
+    def epoch(self, step: int) -> float:
+        """Return how often the samples have been seen before `step`, on average."""
+        return round(step * self.global_size / len(self.lengths), 4)
 
     def _at(self, position: int) -> int:
         epoch, offset = divmod(position, len(self.lengths))
@@ -84,31 +93,98 @@ def group_by_length(order: Sequence[int], lengths: Sequence[int], *, size: int) 
     return groups
 
 
+@dataclass(frozen=True)
+class MicroSize:
+    """What one forward pass of a process takes: a number of samples, or as many as fit into a number of tokens.
+
+    Padding counts as tokens, for it takes the same room and time.
+    """
+
+    samples: int = 1
+    tokens: int | None = None
+    """Takes the place of `samples`."""
+    pad_multiple: int = 1
+    padding_free: bool = False
+
+    def cut(self, ordered: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+        """Return micro batches of the samples, which come longest first.
+
+        Raises:
+            UserError: (DATA) a sample has more tokens than a micro batch takes.
+        """
+        if self.tokens is None:
+            starts = range(0, len(ordered), self.samples)
+            return [list(ordered[start : start + self.samples]) for start in starts]
+        room = self.tokens // self.pad_multiple
+        if not self.padding_free:
+            return self._runs(ordered, lengths, room)
+        bins = best_fit([lengths[n] for n in ordered], capacity=room * self.pad_multiple)
+        return [[ordered[int(at)] for at in bins[row]] for row in range(len(bins))]
+
+    def _runs(self, ordered: Sequence[int], lengths: Sequence[int], room: int) -> list[list[int]]:
+        """Neighbours in length share a micro batch while its rows, all as long as the first, have room."""
+        cut: list[list[int]] = []
+        most = 0
+        for index in ordered:
+            if not cut or len(cut[-1]) >= most:
+                most = room // -(-int(lengths[index]) // self.pad_multiple)
+                cut.append([])
+            cut[-1].append(index)
+        return cut
+
+
+def shared(micro_batches: Sequence[list[int]], num_ranks: int) -> list[list[int]]:
+    """Return micro batches that can be dealt to the processes evenly: all must make the same number of passes.
+
+    Those of most samples are halved. Where none is left to halve, the last are empty.
+    """
+    even = list(micro_batches)
+    while len(even) % num_ranks:
+        most = max(range(len(even)), key=lambda number: len(even[number]))
+        whole = even[most]
+        if len(whole) < 2:
+            return [*even, *([] for _ in range(-len(even) % num_ranks))]
+        middle = (len(whole) + 1) // 2
+        even[most : most + 1] = [whole[:middle], whole[middle:]]
+    return even
+
+
 class MicroBatches:
-    """The micro batches of one process over the whole training, for use as a `batch_sampler`."""
+    """The micro batches of one process over the whole training, for use as a `batch_sampler`.
+
+    What it yields are lists of micro batches, `accumulation_steps` of them a step: each of one micro batch where a
+    step has a fixed number, one with all micro batches of the step where their number varies.
+    """
 
     def __init__(
-        self, batches: GlobalBatches, *, num_steps: int, micro_size: int, rank: int, num_ranks: int
+        self,
+        batches: GlobalBatches,
+        *,
+        num_steps: int,
+        size: MicroSize,
+        accumulation_steps: int,
+        rank: int,
+        num_ranks: int,
     ) -> None:
         """Cut each step into micro batches and deal them to the processes in turn."""
         self.batches = batches
         self.num_steps = num_steps
-        self.micro_size = micro_size
+        self.size = size
+        self.accumulation_steps = accumulation_steps
         self.rank = rank
         self.num_ranks = num_ranks
-        self.accumulation_steps = batches.global_size // (micro_size * num_ranks)
 
     def __len__(self) -> int:
-        """Return the number of micro batches of this process."""
+        """Return the number of lists."""
         return self.num_steps * self.accumulation_steps
 
-    def __iter__(self) -> Iterator[list[int]]:
-        """Yield the sample indices of each micro batch."""
+    def __iter__(self) -> Iterator[list[list[int]]]:
+        """Yield the sample indices of the micro batches."""
         for step in range(self.num_steps):
-            chosen = self.batches.step(step)
-            for turn in range(self.accumulation_steps):
-                first = (turn * self.num_ranks + self.rank) * self.micro_size
-                yield chosen[first : first + self.micro_size]
+            cut = self.size.cut(self.batches.step(step), self.batches.lengths)
+            mine = shared(cut, self.num_ranks)[self.rank :: self.num_ranks]
+            count = len(mine) // self.accumulation_steps
+            yield from (mine[at : at + count] for at in range(0, len(mine), count))
 
 
 def collate(
@@ -116,7 +192,7 @@ def collate(
 ) -> dict[str, torch.Tensor]:
     """Return `input_ids`, `attention_mask` and `labels`, each int64 `[batch, longest]`, padded on the right.
 
-    The longest row is padded to a multiple of `pad_multiple` tokens.
+    Where some tokens count more than others there are `weights` as well, fp32. The longest row is padded to a multiple of `pad_multiple` tokens.
     """
     longest = max(len(sample.input_ids) for sample in samples)
     longest = -(-longest // pad_multiple) * pad_multiple
@@ -129,7 +205,12 @@ def collate(
         input_ids[row, :length] = torch.tensor(sample.input_ids)
         attention_mask[row, :length] = 1
         labels[row, :length] = torch.tensor(sample.labels)
-    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+    batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+    if any(sample.weights is not None for sample in samples):
+        batch["weights"] = weights = torch.zeros(shape, dtype=torch.float32)
+        for row, sample in enumerate(samples):
+            weights[row, : len(sample.input_ids)] = torch.tensor(sample.token_weights)
+    return batch
 
 
 def lengths_of(samples: Samples) -> list[int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,8 @@ from .tool_calls import ToolCall
 Role = Literal["system", "user", "assistant", "tool"]
 Tool = dict[str, Any]
 """The description of a tool, as a JSON schema of its function."""
+NOTES = ("name", "tool_call_id", "reasoning_content", "reasoning", "thinking")
+"""Keys of a message beside its content: the tool a result is of, the call it answers, the thought before an answer."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +24,21 @@ class Message:
     role: Role
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
-    train: bool = True
-    """Whether an answer carries loss; it means nothing for others than the assistant."""
+    weight: float = 1.0
+    """How much the loss of an answer counts, 0 for not at all; it means nothing for others than the assistant."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What else templates read, as the row has it: see `NOTES`."""
+
+    @property
+    def train(self) -> bool:
+        """Whether an answer carries loss."""
+        return self.weight > 0
 
     def for_template(self) -> dict[str, Any]:
         """Return the message as chat templates take it."""
-        message: dict[str, Any] = {"role": self.role, "content": self.content}
+        message: dict[str, Any] = {"role": self.role, "content": self.content, **self.notes}
         if self.tool_calls:
-            message["tool_calls"] = [
-                {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-                for call in self.tool_calls
-            ]
+            message["tool_calls"] = [call.for_template() for call in self.tool_calls]
         return message
 
 

@@ -16,8 +16,8 @@ from .fitting import Options
 from .tokenizer import Tokenizer
 from .work import Job
 
-ENGINE = 3
-"""Raised whenever the same input gives other tokens: prepared data of older versions are then made again."""
+ENGINE = 4
+"""Raised whenever the same input gives other tokens or places: what older versions prepared is then made again."""
 
 PLACES = ("path", "hub", "revision", "subset", "split", "folder", "token_env")
 """Settings of a source that say where its files are."""
@@ -53,6 +53,7 @@ def basis_of(
         "engine": ENGINE,
         "sources": [
             {
+                "name": job.source.name,
                 "format": type(job.source).__name__,
                 "evaluation": job.evaluation,
                 "settings": {name: repr(value) for name, value in _settings(job.source).items()},
@@ -98,8 +99,9 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     if len(theirs) != len(ours):
         found.append(f"the number of sources ({len(theirs)} there, {len(ours)} here)")
     for other, source in zip(theirs, ours, strict=False):
-        name = source["settings"].get("name", "")
-        found += [f"{words} of source {name}" for words in _source_differences(other, source)]
+        found += [
+            f"{words} of source {source['name']}" for words in _source_differences(other, source)
+        ]
     return found
 
 

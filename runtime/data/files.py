@@ -25,6 +25,8 @@ LINES = (".json", ".jsonl")
 TABLES = (".parquet", ".arrow", ".feather")
 KINDS = (*LINES, ".csv", ".txt", *TABLES)
 """Files that hold rows."""
+LONGEST_FIELD = 2**31 - 1
+"""Characters that a field of CSV may have."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,8 @@ def _text_rows(path: Path) -> Iterator[tuple[int, Raw]]:
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, Raw]]:
     with _opened(path, newline="") as file:
+        # Documents are longer than the 128 KiB that a field may have by default.
+        csv.field_size_limit(LONGEST_FIELD)
         reader = csv.reader(file, strict=True)
         names: list[str] = []
         line = 1
@@ -208,6 +212,9 @@ def _table_rows(path: Path, batches: Iterator[Any]) -> Iterator[tuple[int, Raw]]
     while True:
         with _pyarrow_errors(path):
             batch = next(batches, None)
+            if batch is not None:
+                # What is damaged inside would otherwise be a fault of the interpreter.
+                batch.validate(full=True)
             rows = [] if batch is None else batch.to_pylist()
         if batch is None:
             return

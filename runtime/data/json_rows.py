@@ -13,19 +13,25 @@ from .values import json_fault
 
 
 def array_rows(text: str, path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield the elements of a JSON array one at a time: a broken one is placed by its own line."""
+    """Yield the elements of a JSON array one at a time: a broken one is placed by its own line.
+
+    Where the second stands on line 1, as in arrays that no person writes, elements have numbers in place of lines.
+    """
     decoder = json.JSONDecoder()
     position = _skip_blanks(text, text.index("[") + 1)
-    line, counted, first = 1, 0, True
-    while text[position : position + 1] != "]" or not first:
+    line, counted, number = 1, 0, 0
+    is_numbered = False
+    while text[position : position + 1] != "]" or number:
         line, counted = line + text.count("\n", counted, position), position
         try:
             row, position = decoder.raw_decode(text, position)
         except (ValueError, RecursionError) as fault:
             at = fault.lineno if isinstance(fault, json.JSONDecodeError) else line
             raise row_error(place_of(path, at), json_fault(fault)) from None
-        yield line, row
-        position, first = _skip_blanks(text, position), False
+        number += 1
+        is_numbered = is_numbered or (number == 2 and line == 1)
+        yield number if is_numbered else line, row
+        position = _skip_blanks(text, position)
         if text[position : position + 1] == "]":
             break
         if text[position : position + 1] != ",":

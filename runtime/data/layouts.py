@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from .batches import collate
+from .batches import MicroSize, collate, shared
 from .packing import joined
 from .samples import IGNORED, Sample, Samples
 
@@ -60,18 +60,34 @@ def num_tokens(batch: Mapping[str, Tensor]) -> Tensor:
     return batch["num_tokens"] if "num_tokens" in batch else batch["attention_mask"].sum()
 
 
-def eval_batches(
-    samples: Samples, collator: Collator, *, micro_size: int, rank: int, num_ranks: int
-) -> list[dict[str, Tensor]]:
-    """Return this process's share, padded with batches without labels so that all make the same number."""
-    lengths = samples.lengths
-    order = sorted(range(len(samples)), key=lambda index: int(lengths[index]))
-    chunks = [order[start : start + micro_size] for start in range(0, len(order), micro_size)]
-    batches = []
-    for number in range(math.ceil(len(chunks) / num_ranks)):
-        mine = number * num_ranks + rank
-        batch = collator([samples[index] for index in chunks[min(mine, len(chunks) - 1)]])
-        if mine >= len(chunks):
+class Batches(Dataset[dict[str, Tensor]]):
+    """A data set of micro batches, which are asked for by the indices of their samples."""
+
+    def __init__(self, samples: Samples, collator: Collator) -> None:
+        """Remember the samples, and which is the shortest."""
+        self.rows = samples.rows
+        self.collator = collator
+        self.shortest = samples.shortest
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.rows)
+
+    def __getitem__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return the tensors of a micro batch.
+
+        For one without samples there must be something to compute, too: a sample that counts for nothing.
+        """
+        batch = self.collator([self.rows[index] for index in indices or [self.shortest]])
+        if not indices:
             batch["labels"] = torch.full_like(batch["labels"], IGNORED)
-        batches.append(batch)
-    return batches
+            batch["num_tokens"] = torch.tensor(0)
+        return batch
+
+
+def eval_batches(
+    lengths: Sequence[int], size: MicroSize, *, rank: int, num_ranks: int
+) -> list[list[int]]:
+    """Return the sample indices of this process's micro batches: all processes make the same number."""
+    order = sorted(range(len(lengths)), key=lambda index: (-int(lengths[index]), index))
+    return shared(size.cut(order, lengths), num_ranks)[rank::num_ranks]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExitCode, UserError
+from .around import put_around, read_template
 
 AS_THEY_ARE = ("TokenizersBackend", "PreTrainedTokenizerFast")
 """Classes of transformers that add nothing of their own to `tokenizer.json`."""
@@ -23,15 +24,18 @@ NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_t
 class LightTokenizer:
     """What preparation needs of a tokenizer, under the names that transformers gives it."""
 
-    def __init__(self, backend: Any, template: str, named: dict[str, str]) -> None:
+    def __init__(
+        self, backend: Any, template: str, named: dict[str, str], stop_words: Sequence[str] = ()
+    ) -> None:
         """Keep the parts."""
+        self.stop_words = stop_words
         self.backend_tokenizer = backend
         self.special_tokens_map = named
         self._template = template
         self.split_special_tokens = False
 
-    def get_chat_template(self) -> str:
-        """Return the chat template."""
+    def get_chat_template(self, *, tools: object = None) -> str:
+        """Return the chat template, which is the same with tools."""
         return self._template
 
     @property
@@ -64,6 +68,7 @@ def light_tokenizer(
     folder: Path,
     *,
     chat_template: Path | None = None,
+    around_template: Path | None = None,
     eos_token: str | None = None,
     stop_words: Sequence[str] = (),
 ) -> LightTokenizer | None:
@@ -81,6 +86,8 @@ def light_tokenizer(
     ):
         return None
     template = _template(folder, settings, chat_template)
+    if template and around_template is not None:
+        template = put_around(template, read_template(around_template))
     backend = _backend(folder / "tokenizer.json")
     if backend is None or not template:
         return None
@@ -93,7 +100,7 @@ def light_tokenizer(
     # A named token outside of the vocabulary would be added to it; stop words only become special.
     if "eos_token" not in named or None in known:
         return None
-    return LightTokenizer(backend, template, named)
+    return LightTokenizer(backend, template, named, stop_words)
 
 
 def backend_digest(tokenizer: Any) -> str:
@@ -131,6 +138,8 @@ def _template(folder: Path, settings: dict[str, Any], given: Path | None) -> str
         if given is not None:
             return given.read_text(encoding="utf-8")
         file = folder / "chat_template.jinja"
+        if (folder / "additional_chat_templates").exists():
+            return None  # one of several
         if file.exists():
             return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

@@ -132,10 +132,14 @@ class PackedRows(Sequence[Sample]):
 
 def joined(samples: Sequence[Sample]) -> Sample:
     """Return the samples end to end; no label of a first token is left, as the token before is another's."""
+    if any(sample.rejected is not None for sample in samples):
+        raise ValueError("the two answers of pairs cannot share a row: rule D730 was not asked")
+    weighted = any(sample.weights is not None for sample in samples)
     return Sample(
         [token for sample in samples for token in sample.input_ids],
         [label for sample in samples for label in _without_first(sample.labels)],
         tuple(part for sample in samples for part in sample.part_lengths),
+        weights=[w for sample in samples for w in sample.token_weights] if weighted else None,
     )
 
 
@@ -179,6 +183,6 @@ def pack(samples: Samples, *, max_length: int) -> PackedSamples:
         samples.num_truncated,
         samples.num_dropped,
         samples.warnings,
-        samples,
-        max_length,
+        unpacked=samples,
+        max_length=max_length,
     )

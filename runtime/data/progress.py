@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from ..storage import gib
+
 QUIET_S = 2.0
 """What takes no longer needs no bar."""
 LINE_S = 10.0
@@ -41,22 +43,21 @@ class Job(Protocol):
         """Its files."""
 
 
-class Progress:
-    """Counts rows and shows them on standard error."""
+class Meter:
+    """Counts something and shows how far it is on standard error."""
 
-    def __init__(self, jobs: Sequence[Job], stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None) -> None:
         """Start the clock."""
-        self.jobs = jobs
         self.stream = stream or sys.stderr
-        self.rows = 0
+        self.count = 0
         self.started = self.told = time.monotonic()
         self._bar: Any = None
 
-    def add(self, rows: int) -> None:
-        """Count rows, and show where that is due."""
-        self.rows += rows
+    def add(self, count: int) -> None:
+        """Count more, and show where that is due."""
+        self.count += count
         if self._bar is not None:
-            self._bar.update(rows)
+            self._bar.update(count)
             return
         now = time.monotonic()
         if self.stream.isatty():
@@ -73,30 +74,77 @@ class Progress:
 
     def line(self, elapsed_s: float) -> str:
         """Return the progress as a line."""
-        rate = self.rows / max(elapsed_s, 1e-9)
-        total = guess_rows(self.jobs)
-        text = f"preparing: {self.rows:,} rows, {rate:,.0f} rows/s"
-        if total is None or total <= self.rows or rate == 0:
-            return text
-        return f"{text}, about {duration((total - self.rows) / rate)} left of {total:,} rows"
+        raise NotImplementedError
+
+    def bar(self) -> dict[str, Any]:
+        """Return what the bar is of: `total`, `desc` and `unit`."""
+        raise NotImplementedError
 
     def _new_bar(self) -> Any:
         from tqdm import tqdm
 
         bar = tqdm(
-            total=guess_rows(self.jobs),
-            initial=self.rows,
-            desc="preparing",
-            unit=" rows",
+            **self.bar(),
+            initial=self.count,
             unit_scale=True,
             dynamic_ncols=True,
             leave=False,
             file=self.stream,
         )
-        # The rows so far count for the speed, too.
+        # What was counted so far counts for the speed, too.
         bar.start_t -= time.monotonic() - self.started
         bar.initial = 0
         return bar
+
+
+class Progress(Meter):
+    """Counts the rows of a preparation."""
+
+    def __init__(self, jobs: Sequence[Job], stream: TextIO | None = None) -> None:
+        """Start the clock."""
+        super().__init__(stream)
+        self.jobs = jobs
+
+    @property
+    def rows(self) -> int:
+        """The rows so far."""
+        return self.count
+
+    def line(self, elapsed_s: float) -> str:
+        """Return the progress as a line."""
+        rate = self.count / max(elapsed_s, 1e-9)
+        total = guess_rows(self.jobs)
+        text = f"preparing: {self.count:,} rows, {rate:,.0f} rows/s"
+        if total is None or total <= self.count or rate == 0:
+            return text
+        return f"{text}, about {duration((total - self.count) / rate)} left of {total:,} rows"
+
+    def bar(self) -> dict[str, Any]:
+        """Return what the bar is of."""
+        return {"total": guess_rows(self.jobs), "desc": "preparing", "unit": " rows"}
+
+
+class Transfer(Meter):
+    """Counts the bytes of a file that is fetched; `total` is its size, None where that is not known."""
+
+    def __init__(self, name: str, total: int | None, stream: TextIO | None = None) -> None:
+        """Start the clock."""
+        super().__init__(stream)
+        self.name = name
+        self.total = total
+
+    def line(self, elapsed_s: float) -> str:
+        """Return the progress as a line."""
+        rate = self.count / max(elapsed_s, 1e-9)
+        text = f"fetching {self.name}: {gib(self.count)}"
+        if self.total is None or self.total <= self.count or rate == 0:
+            return f"{text}, {gib(rate)}/s"
+        left = duration((self.total - self.count) / rate)
+        return f"{text} of {gib(self.total)}, {gib(rate)}/s, about {left} left"
+
+    def bar(self) -> dict[str, Any]:
+        """Return what the bar is of."""
+        return {"total": self.total, "desc": f"fetching {self.name}", "unit": "B"}
 
 
 def guess_rows(jobs: Sequence[Job]) -> int | None:

@@ -20,14 +20,17 @@ FILES = (
     "config.json",
 )
 """Files of a model folder that decide what a text becomes."""
+MORE_TEMPLATES = "additional_chat_templates"
+"""Folder with templates for occasions, such as one for conversations with tools."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenizer:
-    """The tokenizer at `path`, with `chat_template` in place of its own when given."""
+    """The tokenizer at `path`, with `chat_template` in place of its own when given, and `around_template` around it."""
 
     path: Path | str
     chat_template: Path | None = None
+    around_template: Path | None = None
     eos_token: str | None = None
     stop_words: Sequence[str] = ()
     revision: str | None = None
@@ -42,6 +45,7 @@ class Tokenizer:
         return load_tokenizer(
             self.path,
             chat_template=self.chat_template,
+            around_template=self.around_template,
             eos_token=self.eos_token,
             stop_words=self.stop_words,
             revision=self.revision,
@@ -56,6 +60,7 @@ class Tokenizer:
             light = light_tokenizer(
                 self.path,
                 chat_template=self.chat_template,
+                around_template=self.around_template,
                 eos_token=self.eos_token,
                 stop_words=self.stop_words,
             )
@@ -67,15 +72,16 @@ class Tokenizer:
         """Return the SHA-256 of what decides the tokens: the files of a folder, else the loaded tokenizer."""
         known = hashlib.sha256(repr((self.eos_token, *self.stop_words)).encode())
         if isinstance(self.path, Path):
-            for name in FILES:
-                known.update(_content(self.path / name))
+            more = sorted((self.path / MORE_TEMPLATES).glob("*.jinja"))
+            for path in (*(self.path / name for name in FILES), *more):
+                known.update(_content(path))
         else:
             tokenizer = self.load()
-            for text in (tokenizer.backend_tokenizer.to_str(), tokenizer.get_chat_template()):
+            for text in (tokenizer.backend_tokenizer.to_str(), repr(tokenizer.chat_template)):
                 known.update(text.encode())
             known.update(repr(sorted(tokenizer.special_tokens_map.items())).encode())
-        if self.chat_template is not None:
-            known.update(_content(self.chat_template))
+        for given in (self.chat_template, self.around_template):
+            known.update(b"" if given is None else _content(given))
         return known.hexdigest()
 
 

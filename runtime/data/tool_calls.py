@@ -14,10 +14,17 @@ Types = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class ToolCall:
-    """One call: the name of a tool and its arguments by name."""
+    """One call: the name of a tool and its arguments by name; `id` is what its result refers to."""
 
     name: str
     arguments: dict[str, Any]
+    id: str | None = None
+
+    def for_template(self) -> dict[str, Any]:
+        """Return the call as chat templates take it."""
+        named = {} if self.id is None else {"id": self.id}
+        function = {"name": self.name, "arguments": self.arguments}
+        return {**named, "type": "function", "function": function}
 
 
 def parse(

@@ -13,6 +13,7 @@ import torch
 from ..errors import ExitCode, UserError
 from ..models.folder import display, open_staging
 from ..models.load import DTYPES, Dtype, load_causal_lm, load_tokenizer, stored_dtype
+from ..models.saved import changed, save_tokenizer
 from ..models.variants import Method, load_trained
 from ..session import program
 from ..storage import disk_errors, gib, replace_directory
@@ -77,10 +78,11 @@ def export(
                 model.to(DTYPES[chosen]).save_pretrained(
                     str(staging), max_shard_size=int(max_shard_gib * 2**30)
                 )
-                tokenizer.save_pretrained(str(staging))
+                save_tokenizer(staging, tokenizer, model, trained=trained)
             del model
             written = _logits(load_causal_lm(staging, dtype="fp32").eval(), probe)
             _check_same("the written model differs from the merged one", written, rounded)
+            _check_tokenizer(changed(staging, tokenizer))
             replace_directory(staging, target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -151,6 +153,15 @@ def _check_same(what: str, found: torch.Tensor, expected: torch.Tensor) -> None:
     if not difference <= TOLERANCE * float(expected.abs().max()):
         raise UserError(
             f"{what} by {difference:.2g} in its logits",
+            help="nothing was kept; this is a fault of tunec or of a library",
+            code=ExitCode.INTERNAL,
+        )
+
+
+def _check_tokenizer(differences: list[str]) -> None:
+    if differences:
+        raise UserError(
+            f"the written tokenizer is not the one that was trained with: another {', another '.join(differences)}",
             help="nothing was kept; this is a fault of tunec or of a library",
             code=ExitCode.INTERNAL,
         )

@@ -41,6 +41,7 @@ def chat(
     system: str | None = None,
     tokenizer_path: Path | str | None = None,
     chat_template: Path | None = None,
+    around_template: Path | None = None,
     eos_token: str | None = None,
     stop_words: Sequence[str] = (),
     revision: str | None = None,
@@ -77,6 +78,7 @@ def chat(
             load_tokenizer(
                 tokenizer_path or base,
                 chat_template=chat_template,
+                around_template=around_template,
                 eos_token=eos_token,
                 stop_words=stop_words,
                 **hub,

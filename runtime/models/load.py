@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from ..credentials import token_of
+from ..data.around import put_around, read_template
 from ..errors import ExitCode, UserError
 from .folder import display
 
@@ -24,6 +25,7 @@ def load_tokenizer(
     path: Path | str,
     *,
     chat_template: Path | None = None,
+    around_template: Path | None = None,
     eos_token: str | None = None,
     stop_words: Sequence[str] = (),
     revision: str | None = None,
@@ -33,6 +35,7 @@ def load_tokenizer(
 ) -> Any:
     """Return the fast tokenizer at `path`, with `chat_template` in place of its own when given.
 
+    `around_template` is a file of options that stand around the template, see `data.around`.
     `eos_token` becomes the end-of-sequence token; `stop_words` become further special tokens. Both must be
     tokens of the model: nothing is added to the vocabulary.
 
@@ -53,13 +56,16 @@ def load_tokenizer(
             code=ExitCode.ENVIRONMENT,
         )
     if chat_template is not None:
-        tokenizer.chat_template = _read_template(chat_template)
+        tokenizer.chat_template = read_template(chat_template)
     if not tokenizer.chat_template:
         raise UserError(
             f"{display(path)}: the tokenizer has no chat template",
             help='name one: `[template] type = "file"`',
             code=ExitCode.DATA,
         )
+    if around_template is not None:
+        options = read_template(around_template)
+        tokenizer.chat_template = put_around(tokenizer.chat_template, options)
     _set_ends(tokenizer, path, eos_token, stop_words)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -85,6 +91,7 @@ def _set_ends(
             )
         tokenizer.eos_token = eos_token
     known = [word for word in stop_words if word in vocabulary]
+    tokenizer.stop_words = known
     if known:
         tokenizer.add_special_tokens({"additional_special_tokens": known})
 
@@ -161,16 +168,6 @@ def _check_folder(path: Path | str) -> None:
         )
 
 
-def _read_template(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as fault:
-        cause = fault.strerror if isinstance(fault, OSError) else "not UTF-8 text"
-        raise UserError(
-            f"{display(path)}: cannot read the chat template: {cause}", code=ExitCode.DATA
-        ) from None
-
-
 def _hub_arguments(
     revision: str | None = None,
     cache_dir: Path | None = None,
@@ -183,18 +180,8 @@ def _hub_arguments(
     if cache_dir is not None:
         arguments["cache_dir"] = str(cache_dir)
     if token_env is not None:
-        arguments["token"] = _token(token_env)
+        arguments["token"] = token_of(token_env, "model.token_env")
     return arguments
-
-
-def _token(name: str) -> str:
-    if name not in os.environ:
-        raise UserError(
-            f"the environment variable `{name}`, named by `model.token_env`, is not set",
-            help=f"export {name}=... before starting",
-            code=ExitCode.ENVIRONMENT,
-        )
-    return os.environ[name]
 
 
 def _check_complete(path: Path | str, info: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ th, td { padding: .45rem .55rem; text-align: right; white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; border-bottom: 1px solid var(--line); }
 tr + tr td { border-top: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--card); }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
 figure { margin: 0; padding: .75rem; border: 1px solid var(--line); border-radius: 8px; background: var(--card); }
 figcaption { font-size: .9rem; margin-bottom: .25rem; overflow-wrap: anywhere; }
 svg { display: block; width: 100%; height: auto; }

@@ -51,7 +51,7 @@ class SourceView:
     @property
     def path(self) -> str:
         """Where the rows are: a file, folder or pattern."""
-        return os.path.normpath(self.names.path)
+        return self.names.path
 
     def count(self, gate: str) -> int:
         """Return how many rows came to a gate."""

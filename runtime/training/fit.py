@@ -5,14 +5,19 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
+from ..data.batches import GlobalBatches, MicroSize, lengths_of
 from ..data.layouts import Collator
+from ..data.loader import Loading
 from ..data.samples import Samples
+from ..data.stream.batches import StreamBatches
+from ..data.stream.reader import StreamedSamples
 from ..errors import ExitCode, UserError
+from ..models.saved import changed
 from ..rank import write_result
 from ..session import Session
 from ..storage import (
@@ -23,7 +28,7 @@ from ..storage import (
     verify_directory,
     write_json,
 )
-from .metrics import read
+from .metrics import EVAL_LOSS, eval_losses, read, told_losses
 
 Schedule = Literal["constant", "linear", "cosine"]
 
@@ -50,9 +55,11 @@ def fit(
     num_rows: int | None = None,
     num_steps: int | None = None,
     num_epochs: float | None = None,
-    micro_batch_size: int,
-    accumulation_steps: int,
-    eval_micro_batch_size: int,
+    micro_batch_size: int | None = None,
+    accumulation_steps: int = 1,
+    global_batch_size: int | None = None,
+    micro_tokens: int | None = None,
+    eval_micro_batch_size: int | None = None,
     optimizer: AdamW,
     schedule: Schedule,
     warmup_steps: int = 0,
@@ -62,7 +69,13 @@ def fit(
     group_by_length: bool = False,
     padding_free: bool = False,
     pad_multiple: int = 1,
+    data_seed: int | None = None,
+    loader_workers: int = 0,
+    loader_prefetch: int | None = None,
+    loader_persistent: bool = False,
+    pin_memory: bool | None = None,
     eval_every: int | None = None,
+    each_source: bool = False,
     save_every: int,
     keep_checkpoints: int,
     log_every: int,
@@ -79,6 +92,12 @@ def fit(
     `num_epochs` where the plan could not count. Of packed samples (`data.pack`) a step takes so many rows.
     With `padding_free`, the samples of a micro batch stand end to end in one row, apart from each other.
 
+    A step is `micro_batch_size` samples in each of `accumulation_steps` micro batches of each process; or
+    `global_batch_size` samples in as many micro batches as it takes with `micro_tokens` tokens in each, padding
+    included. Evaluation takes micro batches of the same kind, or of `eval_micro_batch_size` samples. The order of
+    the data follows from `data_seed`, or from the session's seed. With `each_source`, evaluation samples of several
+    sources are also measured by themselves.
+
     Raises:
         UserError: the data is not what was planned for, the checkpoint belongs to another run, the loss is
             not finite, or the disk is full.
@@ -92,7 +111,12 @@ def fit(
             code=ExitCode.CONFLICT,
         )
     held_out = evaluation if evaluation is not None else Samples([])
-    global_size = micro_batch_size * accumulation_steps * session.num_ranks
+    if not each_source:
+        held_out = replace(held_out, sets={})
+    micro_size = MicroSize(micro_batch_size or 2, micro_tokens, pad_multiple, padding_free)
+    by_samples = replace(micro_size, samples=eval_micro_batch_size or 1, tokens=None)
+    fixed = (micro_batch_size or 1) * accumulation_steps * session.num_ranks
+    global_size = global_batch_size or fixed
     steps = num_steps or math.ceil(_exact(num_epochs or 1.0) * len(train) / global_size)
     loss_kind = objective.attach(model)
     trainer = Trainer(
@@ -101,11 +125,25 @@ def fit(
         train=train,
         evaluation=held_out,
         num_steps=steps,
-        shuffle=shuffle,
-        group_by_length=group_by_length,
+        batches=StreamBatches(train, global_size=global_size)
+        if isinstance(train, StreamedSamples)
+        else GlobalBatches(
+            lengths_of(train),
+            global_size=global_size,
+            seed=session.seed if data_seed is None else data_seed,
+            shuffle=shuffle,
+            group_by_length=group_by_length,
+        ),
         collator=Collator(int(tokenizer.pad_token_id), pad_multiple, padding_free),
+        micro_size=micro_size,
+        loading=Loading(
+            workers=loader_workers,
+            prefetch=loader_prefetch,
+            persistent=loader_persistent,
+            pin_memory=pin_memory,
+        ),
         eval_every=eval_every,
-        eval_micro_size=eval_micro_batch_size,
+        eval_micro_size=micro_size if eval_micro_batch_size is None else by_samples,
         save_every=save_every,
         keep_checkpoints=keep_checkpoints,
         log_every=log_every,
@@ -114,7 +152,8 @@ def fit(
         args=_arguments(
             session,
             num_steps=steps,
-            micro_batch_size=micro_batch_size,
+            # By tokens, transformers and DeepSpeed see a whole step as one batch: see `Trainer.training_step`.
+            micro_batch_size=micro_batch_size or 1,
             accumulation_steps=accumulation_steps,
             optimizer=optimizer,
             schedule=schedule,
@@ -247,11 +286,13 @@ def _finish(
     session.clock.enter("end")
     report = _report(session, trainer, rows, steps, loss_kind)
     write_json(Path("report.json"), report)
+    if isinstance(trainer.samples, StreamedSamples):
+        trainer.samples.close()
     write_result(session.run_dir, "done", exit_code=ExitCode.OK, step=steps)
     session.say(
         f"done: {steps} steps, loss {report['train_loss']:.4f}, "
         + (
-            f"evaluation loss {report['eval_loss']:.4f}, "
+            f"evaluation loss {told_losses(_last_evaluation(rows))}, "
             if report["eval_loss"] is not None
             else ""
         )
@@ -280,6 +321,8 @@ def _save_final(session: Session, trainer: Any) -> None:
         trainer.save_weights(staging)
         trainer._barrier()
         if session.is_main:
+            for what in changed(staging, trainer.processing_class):
+                session.say(f"warning: final/ has another {what} than the one of the training")
             replace_directory(staging, final)
 
 
@@ -287,14 +330,17 @@ def _report(
     session: Session, trainer: Any, rows: list[dict[str, Any]], steps: int, loss_kind: str
 ) -> dict[str, Any]:
     losses = [row["loss"] for row in rows if "loss" in row]
-    evals = [row["eval_loss"] for row in rows if "eval_loss" in row]
+    measured = _last_evaluation(rows)
+    sets = {name: loss for name, loss in eval_losses(measured).items() if name}
     trainable, total = _count(trainer.model)
     seconds = {phase: round(value, 2) for phase, value in session.clock.seconds.items()}
     return {
         "status": "done",
         "steps": steps,
         "train_loss": losses[-1] if losses else None,
-        "eval_loss": evals[-1] if evals else None,
+        "eval_loss": measured.get(EVAL_LOSS),
+        **({"eval_losses": sets} if sets else {}),
+        **_stream_report(trainer.samples),
         "tokens": trainer.tokens_seen,
         "tokens_per_s": round(trainer.rate_tokens / max(seconds.get("train", 0.0), 1e-9), 1),
         "trainable_parameters": trainable,
@@ -309,6 +355,17 @@ def _report(
             for package in ("torch", "transformers", "peft", "deepspeed", "accelerate")
         },
     }
+
+
+def _stream_report(samples: Samples) -> dict[str, Any]:
+    """Return what became of the rows of a stream; nothing for prepared data, which have a report of their own."""
+    return {"data": samples.report()} if isinstance(samples, StreamedSamples) else {}
+
+
+def _last_evaluation(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the row of the last evaluation; an empty one where there was none."""
+    measured = [row for row in rows if EVAL_LOSS in row]
+    return measured[-1] if measured else {}
 
 
 def _peak_memory(session: Session) -> int:

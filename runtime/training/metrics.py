@@ -10,6 +10,9 @@ from typing import Any
 
 from ..storage import write_text
 
+EVAL_LOSS = "eval_loss"
+"""Name of the mean loss of an evaluation; `eval_loss/NAME` is that of one set of several."""
+
 
 class MetricsFile:
     """`metrics.jsonl`: one object a line, with at least `step`."""
@@ -53,3 +56,22 @@ def _line(row: Mapping[str, Any]) -> str:
         for key, value in row.items()
     }
     return json.dumps(finite) + "\n"
+
+
+def eval_losses(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a row says of the sets of an evaluation: the loss by name, the total under no name."""
+    return {
+        name.removeprefix(EVAL_LOSS).removeprefix("/"): value
+        for name, value in row.items()
+        if name == EVAL_LOSS or name.startswith(f"{EVAL_LOSS}/")
+    }
+
+
+def told_losses(row: Mapping[str, Any]) -> str:
+    """Return the losses of an evaluation in words: the total, and in brackets each set of several."""
+    told = {
+        name: "not a number" if value is None else f"{value:.4f}"
+        for name, value in eval_losses(row).items()
+    }
+    total = told.pop("")
+    return total + (f" ({', '.join(' '.join(pair) for pair in told.items())})" if told else "")

@@ -14,17 +14,20 @@ import transformers
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..data.batches import GlobalBatches, MicroBatches, lengths_of
-from ..data.layouts import Collator, eval_batches, num_tokens
+from ..data.batches import GlobalBatches, MicroBatches, MicroSize, lengths_of
+from ..data.layouts import Batches, Collator, eval_batches, num_tokens
+from ..data.loader import Loading
 from ..data.packing import PackedSamples
 from ..data.samples import Samples
+from ..data.stream.reader import StreamedSamples
 from ..errors import ExitCode, UserError
 from ..models.adapters import is_adapted
-from ..rank import ignore_stop_signals
+from ..models.saved import save_tokenizer
 from ..session import Session
 from ..storage import commit_directory, disk_errors, prune, staging_directory
+from .evaluation import Evaluation, mean_losses
 from .isolation import check_isolation
-from .metrics import MetricsFile
+from .metrics import EVAL_LOSS, MetricsFile, told_losses
 from .progress import Progress
 
 
@@ -58,11 +61,12 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         train: Samples,
         evaluation: Samples,
         num_steps: int,
-        shuffle: bool,
-        group_by_length: bool,
+        batches: GlobalBatches,
         collator: Collator,
+        micro_size: MicroSize,
+        loading: Loading,
         eval_every: int | None,
-        eval_micro_size: int,
+        eval_micro_size: MicroSize,
         save_every: int,
         keep_checkpoints: int,
         log_every: int,
@@ -78,20 +82,18 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         self.evaluation = evaluation
         self.num_steps = num_steps
         self.eval_every = eval_every
-        self.eval_micro_size = eval_micro_size
         self.save_every = save_every
         self.keep_checkpoints = keep_checkpoints
         self.fingerprint = fingerprint
         self.collator = collator
-        self.batches = GlobalBatches(
-            lengths_of(train),
-            global_size=args.per_device_train_batch_size
-            * args.gradient_accumulation_steps
-            * session.num_ranks,
-            seed=session.seed,
-            shuffle=shuffle,
-            group_by_length=group_by_length,
-        )
+        self.batches = batches
+        self.micro_size = micro_size
+        self.loading = loading
+        self.evaluations = [
+            Evaluation(name, Batches(samples, collator), self._eval_order(samples, eval_micro_size))
+            for name, samples in (evaluation.sets or {"": evaluation}).items()
+            if len(samples)
+        ]
         self.stopped = False
         self.step_tokens = 0
         self.tokens_seen = 0
@@ -100,7 +102,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         super().__init__(
             model=model,
             args=args,
-            train_dataset=train.rows,
+            train_dataset=Batches(train, collator),
             processing_class=tokenizer,
             data_collator=collator,
             callbacks=[_Conductor(self, log_every)],
@@ -113,19 +115,22 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return this process's micro batches of the whole training, in the order `GlobalBatches` fixes."""
-        return DataLoader(
-            self.train_dataset,
-            batch_sampler=MicroBatches(
-                self.batches,
-                num_steps=self.num_steps,
-                micro_size=self.args.per_device_train_batch_size,
-                rank=self.session.rank,
-                num_ranks=self.session.num_ranks,
-            ),
-            collate_fn=self.data_collator,
-            worker_init_fn=ignore_stop_signals,
-            generator=torch.Generator().manual_seed(self.session.seed),
+        order = MicroBatches(
+            self.batches,
+            num_steps=self.num_steps,
+            size=self.micro_size,
+            accumulation_steps=self.args.gradient_accumulation_steps,
+            rank=self.session.rank,
+            num_ranks=self.session.num_ranks,
         )
+        return self.loading.training(
+            self.train_dataset, order, on_gpu=self.on_gpu, seed=self.session.seed
+        )
+
+    @property
+    def on_gpu(self) -> bool:
+        """Tell whether batches go to a GPU."""
+        return self.session.device == "gpu"
 
     def num_examples(self, dataloader: DataLoader[Any]) -> int:
         """Return the number of training samples."""
@@ -137,10 +142,25 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
 
     # Loss
 
+    def training_step(
+        self, model: Any, inputs: Any, num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Return the summed loss of some micro batches after their backward passes.
+
+        Where their number varies they are all of a step, and the gradients are complete only after the last.
+        """
+        state = self.accelerator.gradient_state
+        completes = state.sync_gradients
+        losses = []
+        for number, batch in enumerate(inputs, start=1):
+            state._set_sync_gradients(completes and number == len(inputs))
+            losses.append(super().training_step(model, batch, num_items_in_batch))
+        return torch.stack(losses).sum()
+
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
         """Return the items of the whole step, over all its micro batches and processes (at least 1)."""
         counts = torch.zeros(2, dtype=torch.long, device=device)
-        for batch in batch_samples:
+        for batch in (batch for batches in batch_samples for batch in batches):
             counts[0] += self.objective.num_items(batch).to(device)
             counts[1] += num_tokens(batch).to(device)
         self._reduce(counts)
@@ -193,9 +213,9 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
     # Evaluation
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Return the mean loss over the evaluation samples, every token counted once."""
+        """Return the mean loss over all evaluation samples, every token counted once, and that of each set."""
         with self.session.clock.phase("evaluate"):
-            metrics = {"eval_loss": self._mean_eval_loss()}
+            metrics = self._eval_losses()
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -203,23 +223,28 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         return metrics
 
     @torch.no_grad()
-    def _mean_eval_loss(self) -> float:
+    def _eval_losses(self) -> dict[str, float]:
         model = self.model_wrapped
         model.eval()
+        totals = torch.stack([self._totals(model, each) for each in self.evaluations])
+        self._reduce(totals)
+        model.train()
+        return mean_losses([each.name for each in self.evaluations], totals)
+
+    def _totals(self, model: Any, evaluation: Evaluation) -> Tensor:
+        """Return the summed loss and the number of items of this process's share, fp64 `[2]`."""
         totals = torch.zeros(2, dtype=torch.float64, device=self.args.device)
-        for batch in eval_batches(
-            self.evaluation,
-            self.collator,
-            micro_size=self.eval_micro_size,
-            rank=self.session.rank,
-            num_ranks=self.session.num_ranks,
-        ):
+        for batch in evaluation.batches(self.loading, on_gpu=self.on_gpu):
             inputs = self._prepare_inputs(batch)
             totals[0] += self.objective.loss_sum(model, inputs).double()
             totals[1] += self.objective.num_items(inputs)
-        self._reduce(totals)
-        model.train()
-        return float(totals[0] / totals[1].clamp(min=1))
+        return totals
+
+    def _eval_order(self, samples: Samples, size: MicroSize) -> list[list[int]]:
+        session = self.session
+        return eval_batches(
+            lengths_of(samples), size, rank=session.rank, num_ranks=session.num_ranks
+        )
 
     # Checkpoints
 
@@ -274,7 +299,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         if self.session.is_main:
             folder.mkdir(parents=True, exist_ok=True)
             self.model.save_pretrained(str(folder), state_dict=state)
-            self.processing_class.save_pretrained(str(folder))
+            save_tokenizer(folder, self.processing_class, self.model)
 
     def _barrier(self) -> None:
         if self.session.num_ranks > 1:
@@ -312,11 +337,11 @@ class _Conductor(
             saved = state.stateful_callbacks[type(self).__name__]["attributes"]
             self.window_loss, self.window_steps = saved["window_loss"], saved["window_steps"]
             trainer.tokens_seen = saved["tokens_seen"]
-        if trainer.collator.padding_free or isinstance(trainer.samples, PackedSamples):
+        if trainer.collator.padding_free or _is_packed(trainer.samples):
             check_isolation(
                 trainer.model_wrapped,
                 trainer.collator,
-                rows=args.per_device_train_batch_size,
+                rows=trainer.micro_size.samples,
                 vocabulary=trainer.model.get_input_embeddings().num_embeddings,
                 device=args.device,
             )
@@ -330,6 +355,7 @@ class _Conductor(
         trainer, step = self.trainer, state.global_step
         trainer.tokens_seen += trainer.step_tokens
         trainer.rate_tokens += trainer.step_tokens
+        trainer.batches.finish(step)
         flag = torch.tensor(int(trainer.session.life.stop_requested()), device=args.device)
         trainer._reduce(flag, torch.distributed.ReduceOp.MAX)
         last = step >= trainer.num_steps
@@ -348,10 +374,12 @@ class _Conductor(
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         step = state.global_step
-        if "eval_loss" in logs:
-            self._write({"step": step, "eval_loss": logs["eval_loss"]})
+        if EVAL_LOSS in logs:
+            self._write(
+                {"step": step, **{n: v for n, v in logs.items() if n.startswith(EVAL_LOSS)}}
+            )
             if self.progress:
-                self.progress.say(f"step {step}: evaluation loss {logs['eval_loss']:.4f}")
+                self.progress.say(f"step {step}: evaluation loss {told_losses(logs)}")
         elif "loss" in logs:
             self._log_step(step, logs)
 
@@ -377,9 +405,7 @@ class _Conductor(
         if step % self.log_every == 0 or step == self.trainer.num_steps:
             row = {
                 "step": step,
-                "epoch": round(
-                    step * self.trainer.batches.global_size / len(self.trainer.samples), 4
-                ),
+                "epoch": self.trainer.batches.epoch(step),
                 "loss": self.window_loss / self.window_steps,
                 "learning_rate": logs["learning_rate"],
                 "grad_norm": logs.get("grad_norm"),
@@ -392,6 +418,13 @@ class _Conductor(
     def _write(self, row: Mapping[str, Any]) -> None:
         if self.metrics:
             self.metrics.add(row)
+
+
+def _is_packed(samples: Samples) -> bool:
+    """Tell whether rows hold several samples that must not see each other."""
+    if isinstance(samples, StreamedSamples):
+        return samples.packing == "isolated"
+    return isinstance(samples, PackedSamples)
 
 
 def _adamw_class(session: Session) -> Any:

@@ -1,14 +1,17 @@
-"""A second reading of the library: it lays slot after slot, without Jinja, and notes which characters are learned."""
+"""A second reading of the templates: the slots of a table of our own one after another, without Jinja.
+
+It notes which characters are learned.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from tunec.compiler.chat import LibraryTemplate
 from tunec.compiler.spec.tokenizer import NamedTemplate
 
 from .printed import CALLS, TOOLS, dump
+from .slots import Slots
 
 Message = dict[str, Any]
 BOS, EOS = "<BOS>", "<EOS>"
@@ -17,7 +20,7 @@ BOS, EOS = "<BOS>", "<EOS>"
 class Encoder:
     """Text and learned characters of one conversation."""
 
-    def __init__(self, template: LibraryTemplate, section: NamedTemplate) -> None:
+    def __init__(self, template: Slots, section: NamedTemplate) -> None:
         self.template = template
         self.section = section
         self.format = section.tool_format or template.tool_format
@@ -161,10 +164,13 @@ def head_and_calls(encoder: Encoder, head: str, text: str, message: Message) -> 
     begin = encoder.template.call.split("{{content}}")[0]
     if not text:
         return begin + shown
-    return head + text + (begin + shown if not on_own_line else "\n" + begin + shown.lstrip("\n"))
+    if not on_own_line:
+        return head + text + begin + shown
+    line = "" if text.endswith("\n") else "\n"
+    return head + text + line + begin + shown.removeprefix("\n")
 
 
-def ending(template: LibraryTemplate) -> tuple[str, str]:
+def ending(template: Slots) -> tuple[str, str]:
     """Return the end of an answer, and the white space after its last mark."""
     tail = marks(template.assistant.split("{{content}}")[1])
     found = re.fullmatch(r"(.*\S)(\s*)", tail, re.DOTALL)

@@ -1,58 +1,27 @@
-"""The library of templates: against the list it was made from, and against its page."""
+"""The library of templates: against the table of the peer's slots, and against its page."""
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from chat.slots import CALLS_AS_ANSWERS, OBSERVATIONS, rows, slot
 from tunec.compiler.chat import LibraryTemplate, library
 from tunec.compiler.chat.page import renewed
 
 ROOT = Path(__file__).parents[2]
-LIST = ROOT.parent / "shared/reference/chat_templates.csv"
-CALLS_AS_ANSWERS = {
-    "seed_oss": "the list opens the assistant's turn twice",
-    "gemma4": "the list puts the marks of declarations around calls",
-    "gemma4n": "the list puts the marks of declarations around calls",
-    "youtu": "the list ends no call",
-}
 
 
-def slot(cell: str) -> str:
-    """Return a slot of the list in our notation."""
-    marks = {"bos_token": "{{bos}}", "eos_token": "{{eos}}"}
-    pieces = [
-        piece if isinstance(piece, str) else piece.get("token") or marks.get(piece["special"], piece["special"])
-        for piece in json.loads(cell)
-    ]  # fmt: skip
-    return "".join(pieces)
-
-
-def rows() -> list[dict[str, str]]:
-    if not LIST.exists():
-        return []
-    with LIST.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-needs_list = pytest.mark.skipif(not LIST.exists(), reason="the list is not part of the project")
-
-
-@needs_list
 def test_names() -> None:
-    """The library has the 124 names of the list, in its order."""
-    assert list(library()) == [row["name"] for row in rows()]
+    """The library has the 124 names of the table, in its order."""
+    assert list(library()) == list(rows())
     assert len(library()) == 124
 
 
-@needs_list
 def test_slots() -> None:
-    """Every slot is that of the list; the turn of the assistant is only cut elsewhere."""
-    for row in rows():
+    """Every slot is that of the table; the turn of the assistant is only cut elsewhere."""
+    for row in rows().values():
         ours = library()[row["name"]]
         turns = ours.user + ours.opening + ours.assistant
         assert turns == slot(row["user_format"]) + slot(row["assistant_format"])
@@ -65,8 +34,7 @@ def test_slots() -> None:
 def check_tool(ours: LibraryTemplate, row: dict[str, str]) -> None:
     tool = (ours.tool or ours.user).replace("{{content}}", ours.result or "{{content}}")
     theirs = slot(row["observation_format"])
-    if ours.name == "granite4":  # a mark is missing in the list
-        theirs = theirs.replace("assistant\n", "assistant<|end_of_role|>")
+    theirs = theirs.replace(*OBSERVATIONS.get(ours.name, ("\0", "")))
     assert tool + ours.opening in (theirs, theirs + moved(ours, row))
 
 
@@ -80,14 +48,13 @@ def check_call(ours: LibraryTemplate, row: dict[str, str]) -> None:
 
 
 def moved(ours: LibraryTemplate, row: dict[str, str]) -> str:
-    """Return the role mark that the list counts to the answer, and we to the prompt."""
+    """Return the role mark that the table counts to the answer, and we to the prompt."""
     return slot(row["assistant_format"]).removesuffix(ours.assistant)
 
 
-@needs_list
 def test_everything_else() -> None:
-    """Default prompts, marks, words and switches are those of the list."""
-    for row in rows():
+    """Default prompts, marks, words and switches are those of the table."""
+    for row in rows().values():
         ours = library()[row["name"]]
         assert ours.default_system == json.loads(row["default_system"])
         assert list(ours.stop) == json.loads(row["stop_words"])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import tiny
 from chat.encoder import EOS, Encoder, Message
 from chat.rendering import built, marked, section, served
+from chat.slots import slots
 from tunec.compiler.chat import build, describe, find, library
 from tunec.compiler.spec.tokenizer import NamedTemplate
 
@@ -98,7 +99,7 @@ SEVERAL = [
 
 def check(options: NamedTemplate, talk: list[Message], tools: list[Any] | None = None) -> None:
     """The template and the second reading agree on text and learned spans, with marks and without."""
-    expected = Encoder(find(options.name), options).encode(talk, tools or [])
+    expected = Encoder(slots(options.name), options).encode(talk, tools or [])
     assert marked(options, talk, tools) == expected
     assert served(options, talk, tools=tools) == expected[0]
 
@@ -146,7 +147,7 @@ def test_thoughts(name: str, thinking: Any) -> None:
     for keep in (False, True):
         for length in (3, 5, 7, 9):
             options = section(name, thinking=thinking, keep_thoughts=keep)
-            assert marked(options, talk[:length]) == Encoder(find(name), options).encode(
+            assert marked(options, talk[:length]) == Encoder(slots(name), options).encode(
                 talk[:length], []
             )
 

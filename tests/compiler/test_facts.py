@@ -422,7 +422,8 @@ def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:
     [
         ("none.jsonl", "missing"),
         ("folder.jsonl", "folder"),
-        ("rows.csv", "unknown-kind"),
+        ("rows.csv", "ok"),
+        ("rows.odd", "unknown-kind"),
         ("none.csv", "missing"),
         ("pipe.jsonl", "unreadable"),
         ("loop.jsonl", "missing"),
@@ -433,6 +434,7 @@ def test_what_is_no_data_file(path: str, state: str, tmp_path: Path) -> None:
     """Folders, pipes, links in a circle and impossible names are facts; nothing hangs, nothing is raised."""
     (tmp_path / "folder.jsonl").mkdir()
     (tmp_path / "rows.csv").touch()
+    (tmp_path / "rows.odd").touch()
     os.mkfifo(tmp_path / "pipe.jsonl")
     (tmp_path / "loop.jsonl").symlink_to("loop.jsonl")
     assert read_data(tmp_path, messages(path)).state == state
@@ -557,7 +559,17 @@ BAD_SHAREGPT: dict[str, str] = {
         {"conversations": [{"from": "gpt", "value": "x", "tool_calls": {"name": "f"}}]}
     ),
     "train is text": json.dumps({"conversations": [{"from": "gpt", "value": "x", "train": "no"}]}),
-    "half a weight": json.dumps({"conversations": [{"from": "gpt", "value": "x", "weight": 0.5}]}),
+    "weight below 0": json.dumps({"conversations": [{"from": "gpt", "value": "x", "weight": -1}]}),
+    "thought is a list": json.dumps(
+        {"conversations": [{"from": "gpt", "value": "x", "reasoning_content": []}]}
+    ),
+    "id is a list": json.dumps(
+        {
+            "conversations": [
+                {"from": "gpt", "value": "x", "tool_calls": [{"id": [], "name": "f"}]},
+            ]
+        }
+    ),
     "nothing is trained": json.dumps(
         {
             "conversations": [
@@ -639,7 +651,7 @@ def any_rows(draw: st.DrawFn) -> dict[str, Any]:
     keys = draw(
         st.sampled_from([("from", "value", "conversations"), ("role", "content", "messages")])
     )
-    beside = {"tool_calls": ANY, "train": ANY, "weight": ANY}
+    beside = {"tool_calls": ANY, "train": ANY, "weight": ANY, "name": ANY}
     said = st.fixed_dictionaries(
         {keys[0]: st.sampled_from(TAGS), keys[1]: ANY | st.just('{"name": "f"}')}, optional=beside
     )

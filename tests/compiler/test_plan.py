@@ -205,6 +205,22 @@ def test_what_cannot_be_known_is_said(plan: MakePlan, workspace: Path) -> None:
     )
 
 
+def test_what_was_not_looked_at_is_said(plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a large source the plan says how far its rows were checked; the rest is counted."""
+    monkeypatch.setattr("tunec.compiler.facts.data.WHOLE_BYTES", 500)
+    large = plan("")
+    (fact,) = large.facts.data
+    assert 0 < fact.num_checked < 24
+    assert large.unknown == (
+        f"the rows of `data/chat.jsonl` behind the first {fact.num_checked}, which are good",
+    )
+    assert large.duration.num_rows == 24
+    monkeypatch.setattr("tunec.compiler.facts.data.WHOLE_BYTES", 5)
+    assert plan("").unknown == (
+        "the rows of `data/chat.jsonl`: the first is too large to be looked at here",
+    )
+
+
 def test_packed_rows_are_not_counted_here(plan: MakePlan, workspace: Path) -> None:
     """How many rows the samples fill, only their tokens tell: packed epochs leave the steps open, in words."""
     text = '[data]\npacking = "{}"\n[training]\nepochs = 2\nwarmup_ratio = 0.1\n'

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,8 +43,8 @@ FITTING = {
     "sft": (CHATS, SHARED),
     "pretraining": (TEXTS,),
     "kto": (JUDGED,),
-    "ppo": (PROMPTS,),
-    "grpo": (PROMPTS,),
+    "ppo": (PROMPTS, CHATS, SHARED),
+    "grpo": (PROMPTS, CHATS, SHARED),
 }
 KINDS = (PAIRS, TEXTS, PROMPTS, CHATS, JUDGED, SHARED, COMPARED)
 
@@ -63,7 +65,8 @@ def test_objectives_take_their_kind_of_data_only(objective: str, found: Find) ->
     for data in KINDS:
         wrong = of(found(spec(objective, data)), "D707")
         # Columns without use are another finding.
-        fits = data in FITTING[objective] or (objective == "sft" and data in (JUDGED, COMPARED))
+        more = (JUDGED, COMPARED) if objective in ("sft", "ppo", "grpo") else ()
+        fits = data in (*FITTING[objective], *more)
         assert bool(wrong) is not fits, (objective, data)
 
 
@@ -90,11 +93,39 @@ WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "`kto` learns from answers labelled good or bad, this source holds conversations",
         ("name the column with `label`, in a conversation format",),
     ),
-    "conversations for grpo": (
-        spec("grpo", CHATS),
+    "texts for grpo": (
+        spec("grpo", TEXTS),
         "D707",
-        "`grpo` learns from prompts, this source holds conversations",
+        "`grpo` learns from prompts, this source holds plain text",
         ('use `format = "prompt"`, and name the column with `prompt`',),
+    ),
+    "conversations for pretraining": (
+        spec("pretraining", CHATS),
+        "D707",
+        "`pretraining` learns from plain text, this source holds conversations",
+        (
+            'use `format = "text"`, and name the column with `text`; whole conversations are learned by '
+            '`type = "sft"` with `loss_on = "all"`',
+        ),
+    ),
+    "joined conversations": (
+        '[data]\npacking = "joined"\n',
+        "D736",
+        "conversations cannot be joined: they would see each other",
+        ('use `packing = "isolated"`, which fills rows and keeps samples apart',),
+    ),
+    "rows on a hub": (
+        '[data]\nsources = [{ format = "messages", path = "owner/chats", hub = "huggingface" }]\n',
+        "D712",
+        "the rows of `owner/chats` are not looked at here",
+        (),
+    ),
+    "damaged table": (
+        '[data]\nsources = [{ format = "messages", path = "data/table.parquet" }]\n',
+        "D701",
+        "`data/table.parquet` cannot be read: no .parquet file that can be read: Parquet file size is 4 bytes, "
+        "smaller than the minimum file footer (8 bytes)",
+        (),
     ),
     "entry of another kind": (
         '[data]\nsources = [{ format = "catalog", entry = "pairs" }]\n',
@@ -151,8 +182,8 @@ WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "D701",
         "`rewards.py` is no data file by its name",
         (
-            "known are `.json`, `.jsonl`, `.csv`, `.parquet`, `.arrow`, `.feather`, `.txt`, `.gz`, `.zst`, `.bz2` "
-            "and `.xz`",
+            "known are `.json`, `.jsonl`, `.csv`, `.txt`, `.parquet`, `.arrow` and `.feather`, and `.json`, `.jsonl`, "
+            "`.csv` and `.txt` with `.gz`, `.bz2`, `.xz` or `.zst` behind",
         ),
     ),
     "pattern without files": (
@@ -163,15 +194,9 @@ WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     ),
     "address": (
         '[data]\nsources = [{ format = "messages", path = "https://example.org/a.jsonl" }]\n',
-        "N901",
-        "reading the address `https://example.org/a.jsonl` is not available yet",
-        ("name a file",),
-    ),
-    "workers": (
-        "[data]\nstreaming = true\nloader_workers = 4\n",
-        "D723",
-        "4 loader processes share 1 file: the others have nothing to read",
-        ("set `loader_workers` to 1 or less, or split the files",),
+        "D712",
+        "the rows of `https://example.org/a.jsonl` are not looked at here",
+        (),
     ),
     "isolated": (
         '[data]\npacking = "isolated"\n[model]\nattention = "flash3"\n[launch]\ndevice = "gpu"\n',
@@ -244,11 +269,73 @@ def test_entries_of_catalogs_are_checked_like_sources(folder: Path, found: Find)
         ('path = "x"\n', "`format` must be one of"),
         ('format = "messages"\npath = "x"\nhub = "nowhere"\n', "`hub` has the wrong type"),
         ('format = "catalog"\nentry = "x"\n', "`format` must be one of"),
+        ('format = "messages"\npath = ""\n', "`path` is empty"),
+        ('format = "messages"\npath = "x"\nlimit = 0\n', "`limit` is 0, expected a number above 0"),
+        ('format = "messages"\npath = "x"\nsample = -1\n', "`sample` is -1, expected"),
+        ('format = "messages"\npath = "x"\nweight = -0.5\n', "`weight` is -0.5, expected"),
     ):
         (folder / "odd.toml").write_text(f"[x]\n{content}")
         text = '[data]\nsources = [{ format = "catalog", entry = "x", catalog = "odd.toml" }]\n'
         (finding,) = of(found(text), "D718")
         assert finding.message.startswith(f"entry `x` of `odd.toml`: {problem}")
+
+
+def test_entries_of_catalogs_get_the_same_looks(folder: Path, found: Find) -> None:
+    """Half a pair, a setting of hubs, a bad row and a missing column are told of an entry too."""
+    (folder / "data" / "equal.jsonl").write_text(
+        '{"prompt": "q", "chosen": "a", "rejected": "a"}\n'
+    )
+    for content, objective, code, message in (
+        ('"messages"\npath = "data/compared.jsonl"\nchosen = "chosen"\n', "dpo", "D709", "`chosen` is named without `rejected`"),
+        ('"messages"\npath = "data/chat.jsonl"\nsubset = "x"\n', "sft", "D717", "`subset` belongs to data sets of a hub, `data/chat.jsonl` is a file"),
+        ('"preference"\npath = "data/equal.jsonl"\n', "dpo", "D702", "row at `data/equal.jsonl:1`: `chosen` and `rejected` are the same, there is nothing to prefer"),
+        ('"text"\npath = "data/texts.jsonl"\ntext = "txt"\n', "pretraining", "D710", "no row of `data/texts.jsonl` has the column `txt`"),
+    ):  # fmt: skip
+        (folder / "looks.toml").write_text(f"[x]\nformat = {content}")
+        source = 'sources = [{ format = "catalog", entry = "x", catalog = "looks.toml" }]\n'
+        (finding,) = of(found(spec(objective, source)), code)
+        assert (finding.message, finding.path) == (message, ("data", "sources", 0, "entry"))
+
+
+@pytest.mark.parametrize(
+    ("objective", "row", "message"),
+    [
+        ("dpo", {"chosen": "a", "rejected": "b"}, None),
+        ("dpo", {"chosen": "a"}, "the row has no column `rejected`"),
+        ("dpo", {"chosen": "a", "rejected": " "}, "`rejected` is empty: there is no answer to learn"),
+        ("sft", {"output": "a"}, None),
+        ("sft", {"output": ""}, "`output` is empty: there is no answer to learn"),
+        ("grpo", {}, None),
+        ("kto", {"output": "a", "label": "no"}, '`label` is "no", expected true or false'),
+        ("kto", {"output": "a", "label": 0}, None),
+    ],
+)  # fmt: skip
+def test_what_is_learned_decides_what_a_row_needs(
+    objective: str, row: dict[str, Any], message: str | None, folder: Path, found: Find
+) -> None:
+    """The same source is read for the pair, for the answer, for the label, or for the question alone."""
+    known = {"chosen": "a", "rejected": "b", "output": "a", "label": True}
+    rows = [{"instruction": "q", **row}, {"instruction": "q", **known}]
+    (folder / "data" / "all.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    columns = 'chosen = "chosen", rejected = "rejected", label = "label"'
+    source = f'sources = [{{ format = "alpaca", path = "data/all.jsonl", {columns} }}]\n'
+    messages = [i.message for i in of(found(spec(objective, source)), "D702")]
+    assert messages == ([] if message is None else [f"row at `data/all.jsonl:1`: {message}"])
+
+
+def test_the_file_of_a_folder_is_named(folder: Path, found: Find) -> None:
+    """A bad row of a folder is placed in its file."""
+    many = folder / "data" / "bad-many"
+    many.mkdir(exist_ok=True)
+    (many / "a.csv").write_text("text\nx\n")
+    (many / "b.csv").write_text("text\n\n \n")
+    source = 'sources = [{ format = "text", path = "data/bad-many" }]\n'
+    (finding,) = of(found(spec("pretraining", source)), "D702")
+    assert finding.message == (
+        "row at `data/bad-many: b.csv:3`: `text` is empty: there is nothing to learn"
+    )
+    assert finding.place is not None
+    assert (finding.place.file.name, finding.place.line) == ("b.csv", 3)
 
 
 def test_an_entry_is_read_from_the_catalogs_folder(folder: Path, found: Find) -> None:

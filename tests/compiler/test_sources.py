@@ -44,7 +44,7 @@ def chats(workspace: Path) -> Path:
     (workspace / "data" / "sets.toml").write_text(
         '[facts]\nformat = "alpaca"\npath = "facts.jsonl"\nsample = 2\n'
         '[pairs]\nformat = "preference"\npath = "facts.jsonl"\n'
-        '[better]\nformat = "alpaca"\npath = "facts.jsonl"\nlabel = "instruction"\n'
+        '[photos]\nformat = "alpaca"\npath = "facts.jsonl"\nimages = "photos"\n'
     )
     return workspace
 
@@ -108,8 +108,8 @@ def test_a_catalog_is_shown_as_its_entry(chats: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "finding"),
     [
-        ("pairs", 'N901 `data.sources[0]` with `format = "preference"` is not available yet'),
-        ("better", "N901 `data.sources[0].label` is not available yet"),
+        ("pairs", "D707 `sft` learns from conversations, this source holds preference pairs"),
+        ("photos", "N901 `data.sources[0].images` is not available yet"),
     ],
 )
 def test_what_a_catalog_declares_is_judged(chats: Path, entry: str, finding: str) -> None:

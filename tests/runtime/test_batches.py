@@ -9,7 +9,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunec.runtime.data.batches import GlobalBatches, MicroBatches, collate, lengths_of
+from tunec.runtime.data.batches import (
+    GlobalBatches,
+    MicroBatches,
+    MicroSize,
+    collate,
+    lengths_of,
+    shared,
+)
+from tunec.runtime.data.layouts import Batches, Collator, num_tokens
 from tunec.runtime.data.samples import IGNORED, Sample, Samples
 
 LENGTHS = [7, 3, 9, 1, 4, 4, 8, 2, 6, 5, 10]
@@ -78,12 +86,19 @@ def test_batch_larger_than_the_data() -> None:
 def test_ranks_share_a_step(ranks: int, micro: int, shuffle: bool) -> None:
     """The processes together see the same samples in a step, however many they are and however it is cut."""
     batches = GlobalBatches(LENGTHS, global_size=8, seed=5, shuffle=shuffle)
+    turns = 8 // (micro * ranks)
     shares = [
-        MicroBatches(batches, num_steps=6, micro_size=micro, rank=rank, num_ranks=ranks)
+        MicroBatches(
+            batches,
+            num_steps=6,
+            size=MicroSize(micro),
+            accumulation_steps=turns,
+            rank=rank,
+            num_ranks=ranks,
+        )
         for rank in range(ranks)
     ]
-    dealt = [list(share) for share in shares]
-    turns = 8 // (micro * ranks)
+    dealt = [[batch for (batch,) in share] for share in shares]
     for share, mine in zip(shares, dealt, strict=True):
         assert len(share) == len(mine) == 6 * turns
         assert all(len(batch) == micro for batch in mine)
@@ -95,8 +110,9 @@ def test_ranks_share_a_step(ranks: int, micro: int, shuffle: bool) -> None:
 def test_ranks_work_on_like_lengths() -> None:
     """In each turn the processes get neighbours in length, so that none waits long for another."""
     batches = GlobalBatches(list(range(16)), global_size=16, seed=0, shuffle=True)
+    order = {"num_steps": 1, "size": MicroSize(2), "accumulation_steps": 4, "num_ranks": 2}
     dealt = [
-        list(MicroBatches(batches, num_steps=1, micro_size=2, rank=rank, num_ranks=2))
+        [batch for (batch,) in MicroBatches(batches, rank=rank, **order)]  # type: ignore[arg-type]
         for rank in range(2)
     ]
     assert dealt == [
@@ -157,3 +173,76 @@ def test_grouped_steps_hold_like_lengths(rows: int) -> None:
     means = [sum(lengths[i] for i in step) for step in steps]
     assert means != sorted(means)
     assert steps[: rows // 8] != steps[rows // 8 : 2 * (rows // 8)]
+
+
+# By tokens
+
+
+def room_taken(batch: list[int], lengths: list[int], size: MicroSize) -> int:
+    """Return the tokens of a micro batch with its padding."""
+    longest = max(lengths[index] for index in batch)
+    whole = sum(lengths[index] for index in batch)
+    padded = -(-(whole if size.padding_free else longest) // size.pad_multiple) * size.pad_multiple
+    return padded if size.padding_free else padded * len(batch)
+
+
+SIZES = st.builds(
+    MicroSize,
+    tokens=st.integers(40, 200),
+    pad_multiple=st.sampled_from([1, 8]),
+    padding_free=st.booleans(),
+)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=40),
+    size=SIZES,
+    ranks=st.integers(1, 4),
+    global_size=st.integers(1, 24),
+)
+def test_micro_batches_by_tokens(
+    lengths: list[int], size: MicroSize, ranks: int, global_size: int
+) -> None:
+    """Every sample of a step is seen once, none of its micro batches holds too much, and all processes make as many."""
+    batches = GlobalBatches(lengths, global_size=global_size, seed=3, shuffle=True)
+    shares = [
+        list(
+            MicroBatches(
+                batches, num_steps=4, size=size, accumulation_steps=1, rank=rank, num_ranks=ranks
+            )
+        )
+        for rank in range(ranks)
+    ]
+    for number, step in enumerate(zip(*shares, strict=True)):
+        assert len({len(mine) for mine in step}) == 1
+        dealt = [batch for mine in step for batch in mine]
+        assert Counter(i for batch in dealt for i in batch) == Counter(batches.step(number))
+        assert all(
+            room_taken(batch, lengths, size) <= (size.tokens or 0) for batch in dealt if batch
+        )
+
+
+def test_as_many_as_fit() -> None:
+    """Short samples share a micro batch that one long sample fills, so there are fewer than by samples."""
+    lengths = [100, 90, 50, 50, 25, 25, 25, 25, 10, 10]
+    order = list(range(10))
+    assert MicroSize(tokens=100).cut(order, lengths) == [[0], [1], [2, 3], [4, 5, 6, 7], [8, 9]]
+    free = MicroSize(tokens=100, padding_free=True).cut(order, lengths)
+    assert [sorted(lengths[i] for i in batch) for batch in free] == [[100], [10, 90], [50, 50], [25] * 4, [10]]  # fmt: skip
+
+
+def test_processes_make_as_many_passes() -> None:
+    """Micro batches are halved until they can be dealt evenly; where single samples remain, some passes are empty."""
+    assert shared([[1, 2, 3], [4]], 3) == [[1, 2], [3], [4]]
+    assert shared([[1], [2], [3]], 2) == [[1], [2], [3], []]
+    assert shared([], 4) == []
+
+
+@pytest.mark.parametrize("padding_free", [True, False])
+def test_an_empty_micro_batch_counts_nothing(padding_free: bool) -> None:
+    """A pass without samples has tokens to compute, and none that is counted or carries loss."""
+    data = Samples([Sample([5, 6, 7], [5, 6, 7]), Sample([8, 9], [8, 9])])
+    batch = Batches(data, Collator(2, padding_free=padding_free))[[]]
+    assert batch["input_ids"].tolist() == [[8, 9]]
+    assert int(num_tokens(batch)) == 0
+    assert batch["labels"].ne(IGNORED).sum() == 0

@@ -17,7 +17,7 @@ import pytest
 from pyarrow import feather, parquet
 
 from tunec.runtime.data import Alpaca, Conversation, Messages, read
-from tunec.runtime.data.files import files_of, raw_rows
+from tunec.runtime.data.files import Parsed, files_of, raw_rows
 from tunec.runtime.errors import ExitCode, UserError
 
 ROWS = [
@@ -232,3 +232,20 @@ def test_missing_packages(
         f"pip install {module}",
         ExitCode.ENVIRONMENT,
     )
+
+
+def test_rows_of_an_array_on_one_line(tmp_path: Path) -> None:
+    """Elements that all stand on line 1 are told apart by their numbers; those that have lines keep them."""
+    rows = [{"text": f"{n}\n"} for n in range(3)]
+    (tmp_path / "one.json").write_text(json.dumps(rows) + "\n")
+    (tmp_path / "more.json").write_text(json.dumps(rows, indent=1))
+    assert [place for place, _ in raw_rows(tmp_path / "one.json")] == [1, 2, 3]
+    assert [place for place, _ in raw_rows(tmp_path / "more.json")] == [2, 5, 8]
+
+
+def test_a_long_field_of_csv(tmp_path: Path) -> None:
+    """A document may be longer than the 128 KiB that Python's reader allows a field by default."""
+    (tmp_path / "a.csv").write_text("text\n" + "word " * 50_000 + "\n")
+    ((_, row),) = raw_rows(tmp_path / "a.csv")
+    assert isinstance(row, Parsed)
+    assert len(row.row["text"]) == 250_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,9 @@ def test_openai_calls(tmp_path: Path, as_text: bool, wrapped: bool) -> None:
     """Calls and their arguments are understood in every common spelling."""
     row = openai(as_text=as_text, wrapped=wrapped)
     found = only(tmp_path, Messages, row, tools="tools")
-    assert (found.messages, found.tools) == (TALK, tuple(TOOLS))
+    calls = tuple(replace(call, id="c1" if wrapped else None) for call in TALK[2].tool_calls)
+    expected = (*TALK[:2], replace(TALK[2], tool_calls=calls), *TALK[3:])
+    assert (found.messages, found.tools) == (expected, tuple(TOOLS))
 
 
 def test_sharegpt_calls(tmp_path: Path) -> None:
@@ -226,7 +229,7 @@ def test_rows_without_tools(tmp_path: Path, tools: Any) -> None:
         ({"conversations": turns(("system", "s"), ("human", "q"), ("gpt", "a")), "system": "t"}, "the system prompt is given twice: in `system` and as the first message"),
         ({"conversations": [{"from": "human", "value": "q", "tool_calls": [{}]}]}, "message 1 is from `user`, only the assistant calls tools"),
         ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a", "train": 1}]}, "`train` of message 2 is a number, expected true or false"),
-        ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a", "weight": 0.5}]}, "`weight` of message 2 is 0.5, expected 0 or 1"),
+        ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a", "weight": -0.5}]}, "`weight` of message 2 is -0.5, expected a number from 0 to 1000"),
         ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a", "train": False}]}, "every answer is left out of training, there is nothing to learn"),
     ],
 )  # fmt: skip

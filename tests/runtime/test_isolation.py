@@ -11,7 +11,8 @@ from torch import Tensor
 
 import tiny
 from tunec.runtime import models
-from tunec.runtime.data.layouts import Collator, eval_batches, model_inputs, num_tokens
+from tunec.runtime.data.batches import MicroSize
+from tunec.runtime.data.layouts import Batches, Collator, eval_batches, model_inputs, num_tokens
 from tunec.runtime.data.packing import pack
 from tunec.runtime.data.samples import IGNORED, Sample, Samples
 from tunec.runtime.errors import UserError
@@ -174,13 +175,14 @@ def test_evaluation(collator: Collator, ranks: int) -> None:
     """Processes evaluate each token once, in equally many batches."""
     data = samples(*LENGTHS)
     shares = [
-        eval_batches(data, collator, micro_size=3, rank=rank, num_ranks=ranks)
+        eval_batches(data.lengths, MicroSize(3), rank=rank, num_ranks=ranks)
         for rank in range(ranks)
     ]
     assert {len(share) for share in shares} == {-(-3 // ranks)}
-    counted = sum(int(Sft().num_items(batch)) for share in shares for batch in share)
+    batches = Batches(data, collator)
+    counted = sum(int(Sft().num_items(batches[mine])) for share in shares for mine in share)
     assert counted == data.num_trainable
-    assert eval_batches(Samples([]), collator, micro_size=3, rank=0, num_ranks=1) == []
+    assert eval_batches([], MicroSize(3), rank=0, num_ranks=1) == []
 
 
 # The look before training

@@ -11,7 +11,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from tunec.runtime.training.plot import _smooth, draw_losses
+from tunec.runtime.training.plot import SETS, _smooth, draw_losses
 
 BLUE, ORANGE = (0x2F, 0x6F, 0xB0), (0xD9, 0x66, 0x2B)
 
@@ -48,6 +48,28 @@ def test_no_evaluation(tmp_path: Path) -> None:
     picture = draw(tmp_path / "loss.png", curve(10, learning_rate=1e-4))
     assert pixels(picture, BLUE) > 300
     assert pixels(picture, ORANGE) == 0
+
+
+def test_sets(tmp_path: Path) -> None:
+    """Each of several evaluation sets has a line of its own colour, whatever it is called, and the total keeps its."""
+    names = ["_a", "costs $5_{", "b" * 90]
+    sets = {f"eval_loss/{name}": 0.9 + 0.7 * number for number, name in enumerate(names)}
+    rows = [*curve(20), *({"step": n, "eval_loss": 2.0, **sets} for n in (10, 20))]
+    picture = draw(tmp_path / "loss.png", rows)
+    assert picture.shape == (648, 1320, 3)
+    assert pixels(picture, ORANGE) > 100
+    for color in SETS[:3]:
+        red, green, blue = bytes.fromhex(color[1:])
+        assert pixels(picture, (red, green, blue)) > 100
+    assert pixels(picture, tuple(bytes.fromhex(SETS[3][1:]))) == 0  # type: ignore[arg-type]
+
+
+def test_more_sets_than_names(tmp_path: Path) -> None:
+    """The legend stays inside the picture however many sets there are."""
+    sets = {f"eval_loss/set {number}": 1.0 + number for number in range(40)}
+    rows = [*curve(20), *({"step": n, "eval_loss": 2.0, **sets} for n in (10, 20))]
+    picture = draw(tmp_path / "loss.png", rows)
+    assert (picture[-5:, 1000:] == 255).all()
 
 
 def test_one_row_shows(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 import tiny
 from tunec.runtime.data import Alpaca, Messages, read, tokenize
-from tunec.runtime.data.prepare import is_complete, prepare
+from tunec.runtime.data.place import is_complete
+from tunec.runtime.data.prepare import prepare
 from tunec.runtime.data.prepared import POINTER, open_prepared, read_pointer, read_report
 from tunec.runtime.data.samples import Samples, split
 from tunec.runtime.data.tokenizer import Tokenizer
@@ -259,7 +260,8 @@ def test_another_run_may_win(work: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     def overtaken(self: preparation.Preparation, tokenizer: Any, staging: Path) -> Any:
         monkeypatch.setattr(preparation.Preparation, "_write", write)
         monkeypatch.setattr(os, "getpid", lambda: 12345)
-        run(work)
+        # As on a disk that knows no locks: where it does, this run would wait for the other.
+        run(work, shared_storage=False)
         return write(self, tokenizer, staging)
 
     monkeypatch.setattr(preparation.Preparation, "_write", overtaken)

@@ -102,10 +102,13 @@ DATASET_INFO: Table = {
     "cloud_file_name": decides(f"{ALL}.path", how="the address as it is"),
     "formatting": decides(
         f"{ALL}.format",
-        how="`alpaca` and `sharegpt` as they are, `openai` is `messages`; `text` in pretraining",
+        how="`alpaca` and `sharegpt` as they are, `openai` is `messages`; `text` in pretraining, and where the columns "
+        "name a prompt and no answer",
     ),
     "ranking": decides(
-        f"{CHATS}.chosen", f"{CHATS}.rejected", how="a source with both columns is one of pairs"
+        f"{CHATS}.chosen",
+        f"{CHATS}.rejected",
+        how="a source with both columns is one of pairs; without `ranking` they are not read",
     ),
     "subset": at(f"{ALL}.subset"),
     "split": at(f"{ALL}.split"),

@@ -47,7 +47,10 @@ def put_source(work: Import, path: SpecPath, name: str, registry: Registry) -> N
     entry = registry.entries[name]
     kind = _format(work, name, entry)
     put = _Writer(work, path, registry.file, name, SOURCES[kind])
-    put("format", kind, "formatting" if "formatting" in entry else work.by_default)
+    why = "formatting" if "formatting" in entry else work.by_default
+    if kind == "text" and work.kinds.get("objective") != "pretraining":
+        why = "columns name no answer"
+    put("format", kind, why)
     put("name", clean(name), "")
     _place(put, entry, registry)
     for key in ("subset", "split", "folder", "num_samples"):
@@ -97,8 +100,22 @@ def _format(work: Import, name: str, entry: dict[str, Any]) -> str:
     if word not in FORMATS:
         work.lose(f"{name}.formatting", f"`{word[:40]}` is none of {', '.join(FORMATS)}")
     kind = FORMATS.get(word, "alpaca")
-    is_text = work.kinds.get("objective") == "pretraining" and kind == "alpaca"
+    if kind != "alpaca":
+        return kind
+    objective = work.kinds.get("objective")
+    is_text = objective == "pretraining" or (objective != "ppo" and _has_no_answer(entry))
     return "text" if is_text else kind
+
+
+def _has_no_answer(entry: dict[str, Any]) -> bool:
+    """Tell whether an entry names columns, but none with answers: those it does not name are not read."""
+    columns = entry.get("columns")
+    answers = ("response", "chosen", "rejected", "query", "kto_tag")
+    return (
+        isinstance(columns, dict)
+        and not is_nothing(columns.get("prompt"))
+        and all(is_nothing(columns.get(name)) for name in answers)
+    )
 
 
 def _place(put: _Writer, entry: dict[str, Any], registry: Registry) -> None:
@@ -151,9 +168,14 @@ def _file(put: _Writer, raw: Any, registry: Registry) -> None:
 
 def _columns(put: _Writer, entry: dict[str, Any], kind: str) -> None:
     columns = entry.get("columns")
-    if isinstance(columns, dict):
-        for key, raw in columns.items():
+    is_ranking = _is_on(entry.get("ranking"))
+    for key, raw in columns.items() if isinstance(columns, dict) else ():
+        if key in ("chosen", "rejected") and not is_ranking:
+            put.work.idle(f"{put.entry}.columns.{key}", "without `ranking` it is not read")
+        else:
             _column(put, f"columns.{key}", raw, kind)
+    if kind == "messages" and "messages" not in _written(put):
+        put("messages", "conversations", put.work.by_default)
     if kind == "alpaca" and isinstance(columns, dict) and is_nothing(columns.get("query")):
         put("input", "", "columns has no query: none is read")
     if kind == "text" and "text" not in _written(put):

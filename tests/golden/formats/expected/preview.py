@@ -15,7 +15,7 @@ def main() -> None:
     """Prepare what is not prepared yet, as prepare.py does, and show it."""
     options = preview.options()
     with session.program(light=True):
-        folder = data.prepare(
+        data.prepare(
             [
                 data.ShareGpt(
                     path=RUN_DIR / "../data/calls.json",
@@ -66,7 +66,7 @@ def main() -> None:
             tell=False,
         )
         preview.show(
-            folder,
+            RUN_DIR,
             tokenizer=data.Tokenizer(
                 path=RUN_DIR / "../model",
                 # chatml

@@ -9,7 +9,7 @@ from pathlib import Path
 from tunec.runtime import data, models, objectives, session, training
 
 RUN_DIR = Path(__file__).resolve().parent
-FINGERPRINT = "998c075a3103837186857ab52aee9e1eb2d5eaa9b6a1cf84bc6009b5f14b7965"
+FINGERPRINT = "c7dc6cc5567b24e353f1b22d3c5ef1ef6db658eb5e3d0143ea996cc260df98a6"
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ def main() -> None:
             bad_rows="skip",
             max_bad_share=0.01,
             output=RUN_DIR,
-            cache_dir=RUN_DIR / "../prepared",
+            prepared_dir=RUN_DIR / "../prepared",
             workers=2,
         )
 

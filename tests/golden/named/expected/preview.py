@@ -15,7 +15,7 @@ def main() -> None:
     """Prepare what is not prepared yet, as prepare.py does, and show it."""
     options = preview.options()
     with session.program(light=True):
-        folder = data.prepare(
+        data.prepare(
             [
                 data.Messages(
                     path=RUN_DIR / "../data/chat.jsonl",
@@ -38,12 +38,12 @@ def main() -> None:
             bad_rows="skip",
             max_bad_share=0.01,
             output=RUN_DIR,
-            cache_dir=RUN_DIR / "../prepared",
+            prepared_dir=RUN_DIR / "../prepared",
             workers=2,
             tell=False,
         )
         preview.show(
-            folder,
+            RUN_DIR,
             tokenizer=data.Tokenizer(
                 path=RUN_DIR / "../model",
                 # chatml

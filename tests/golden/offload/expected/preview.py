@@ -15,7 +15,7 @@ def main() -> None:
     """Prepare what is not prepared yet, as prepare.py does, and show it."""
     options = preview.options()
     with session.program(light=True):
-        folder = data.prepare(
+        data.prepare(
             [
                 data.Messages(
                     path=RUN_DIR / "../data/chat.jsonl",
@@ -36,7 +36,7 @@ def main() -> None:
             tell=False,
         )
         preview.show(
-            folder,
+            RUN_DIR,
             tokenizer=data.Tokenizer(
                 path=RUN_DIR / "../model",
             ),
