@@ -103,7 +103,8 @@ def written_values(spec: Any) -> dict[str, Any]:
 
 def _is_default(value: Any, default: Any) -> bool:
     # `1` and `1.0` are equal, but one may be a count and the other a share.
-    return type(value) is type(default) and bool(value == default)
+    # Minus zero equals zero, and is written otherwise.
+    return type(value) is type(default) and bool(value == default) and str(value) == str(default)
 
 
 def _written(value: Any) -> Any:

@@ -36,9 +36,7 @@ def add(verbs: Any) -> None:
         "when they are chosen with --older-than, --keep-gib or --all and --yes is given; without it they are named.",
     )
     verb.add_argument("action", choices=["list", "prune"], help="what to do")
-    verb.add_argument(
-        "--dir", type=Path, metavar="DIR", help="look there in place of the cache"
-    )
+    verb.add_argument("--dir", type=Path, metavar="DIR", help="look there in place of the cache")
     verb.add_argument(
         "--format", choices=["text", "json"], default="text", help="how `list` prints what it finds"
     )

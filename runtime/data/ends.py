@@ -15,10 +15,9 @@ def stop_tokens(tokenizer: Any, named: Any = None) -> list[int]:
 
     `named` is what `eos_token_id` of a generation configuration says: a token, several, or None.
     """
-    words = getattr(tokenizer, "stop_words", ())
-    vocabulary = tokenizer.get_vocab() if words else {}
+    words = map(tokenizer.backend_tokenizer.token_to_id, getattr(tokenizer, "stop_words", ()))
     more = named if isinstance(named, list) else [named]
-    found = [tokenizer.eos_token_id, *more, *map(vocabulary.get, words)]
+    found = [tokenizer.eos_token_id, *more, *words]
     return sorted({int(token) for token in found if token is not None})
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import ExitCode, UserError
 from .chat import LossOn, ThoughtMarks
 from .encode import Encoded, cut, overhang, shorten
+from .ends import stop_tokens
 from .items import Document, Item, Kind, Pair, Prompt
 
 TooLong = Literal["truncate", "drop", "split", "error"]
@@ -68,8 +69,11 @@ def fitted(
 def _is_endless(item: Item, sequences: Sequence[Encoded], tokenizer: Any, options: Options) -> bool:
     if isinstance(item, Prompt) or options.loss_on == "all":
         return False
-    eos = tokenizer.eos_token_id
-    return eos is None or not all(np.any(s.loss & (s.tokens == eos)) for s in sequences)
+    ends = stop_tokens(tokenizer)
+    return not all(
+        any(np.any(sequence.loss & (sequence.tokens == end)) for end in ends)
+        for sequence in sequences
+    )
 
 
 def _pieces(encoded: Encoded, max_length: int) -> list[Encoded]:

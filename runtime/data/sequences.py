@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .chat import Prefix, Template, render, rendered
+from .chat import Prefix, Template, rendered
 from .conversation import Conversation
 from .encode import Encoded, encode, encode_documents, encode_weighed
 from .fitting import Options
@@ -38,13 +38,13 @@ def _documents(tokenizer: Any, items: Sequence[Document], options: Options) -> l
 
 def _judged(tokenizer: Any, items: Sequence[Judged], options: Options) -> list[Sequences]:
     """The judgement is of the last answer."""
-    texts = render(tokenizer, [item.conversation for item in items], loss_on="last")
-    return [(found,) for found in encode(tokenizer, texts)]
+    texts = rendered(tokenizer, [item.conversation for item in items], loss_on="last")
+    return [(found,) for found in encode_weighed(tokenizer, texts)]
 
 
 def _pairs(tokenizer: Any, items: Sequence[Pair], options: Options) -> list[Sequences]:
     both = [side for item in items for side in (item.chosen, item.rejected)]
-    found = encode(tokenizer, render(tokenizer, both, loss_on="assistant"))
+    found = encode_weighed(tokenizer, rendered(tokenizer, both, loss_on="assistant"))
     return list(zip(found[::2], found[1::2], strict=True))
 
 

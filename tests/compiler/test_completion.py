@@ -50,7 +50,7 @@ def test_files() -> None:
 def test_keys_for_set() -> None:
     """One level after the other; a key ends in `=`, a table in `.`, a list is entered at its first element."""
     assert names("plan", "--set", "meth") == ["method."]
-    assert names("plan", "--set", "batch.mi") == ["batch.micro_size="]
+    assert names("plan", "--set", "batch.mi") == ["batch.micro_size=", "batch.micro_tokens="]
     assert names("plan", "--set", "data.sou") == ["data.sources[0]."]
     assert "data.sources[3].limit=" in names("plan", "--set", "data.sources[3].")
     assert "method.init." in names("plan", "--set", "method.in")
@@ -135,12 +135,12 @@ def test_bash_completes_verbs_options_and_topics(bash: Bash) -> None:
     assert bash("che") == ["check"]
     assert bash("check", "--fi") == ["--fix"]
     assert bash("explain", "R811") == ["R811"]
-    assert bash("explain", "batch.mic") == ["batch.micro_size"]
+    assert bash("explain", "batch.mic") == ["batch.micro_size", "batch.micro_tokens"]
 
 
 def test_bash_splits_at_equals_signs(bash: Bash) -> None:
     """bash replaces only what stands behind `=`, so that is what it gets."""
-    assert bash("plan", "--set", "batch.mic") == ["batch.micro_size="]
+    assert bash("plan", "--set", "batch.mic") == ["batch.micro_size=", "batch.micro_tokens="]
     assert bash("plan", "--set", "data.shuffle", "=") == ["true", "false"]
     assert bash("plan", "--set", "data.shuffle", "=", "t") == ["true"]
     assert bash("check", "--format", "=", "sa") == ["sarif"]

@@ -324,7 +324,7 @@ def test_an_unknown_key_that_resembles_nothing_gets_the_list() -> None:
     found = only(changed(batch={"zzz": 1}))
     assert found.helps == ()
     assert found.notes == (
-        "the keys are `global_size`, `micro_size`, `accumulation_steps`, `shrink_on_oom`",
+        "the keys are `global_size`, `micro_size`, `accumulation_steps`, `micro_tokens`, `shrink_on_oom`",
     )
 
 
