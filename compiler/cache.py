@@ -58,6 +58,30 @@ def default_cache(environ: Mapping[str, str]) -> Path:
     return Path(named) / "prepared" if named else Path(home) / "tunec" / "prepared"
 
 
+def downloads(environ: Mapping[str, str]) -> Path:
+    """Return the folder that keeps files fetched from addresses and hubs, as the runtime does."""
+    return default_cache(environ).parent / "downloads"
+
+
+def fetched(folder: Path, now: float, *, older_than_s: float = 0.0) -> list[Path]:
+    """Return the fetched files that nobody has read or written for so long, and at least for an hour."""
+    quiet = max(older_than_s, QUIET_S)
+    found = []
+    for place, _, names in os.walk(folder, followlinks=False):
+        for name in names:
+            path = Path(place, name)
+            with suppress(FileNotFoundError):
+                status = path.lstat()
+                if name != ".lock" and now - max(status.st_mtime, status.st_atime) >= quiet:
+                    found.append(path)
+    return sorted(found)
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files in a folder, 0 where there is none."""
+    return _size(folder)
+
+
 def entries(cache: Path, now: float | None = None) -> list[Entry]:
     """Return the folders of the cache, those used last first; none where there is no cache."""
     try:

@@ -47,14 +47,19 @@ def add(verbs: Any) -> None:
         "--keep-gib", type=_gib, metavar="N", help="keep so much of what was used last"
     )
     verb.add_argument("--all", action="store_true", help="all prepared data")
-    verb.add_argument("--yes", action="store_true", help="really remove prepared data")
+    verb.add_argument(
+        "--downloads", action="store_true", help="files fetched from addresses and hubs instead"
+    )
+    verb.add_argument("--yes", action="store_true", help="really remove what is named")
 
 
 def _cache(options: argparse.Namespace) -> int:
-    from ..cache import default_cache, entries
+    from ..cache import default_cache, downloads, entries
 
     folder = options.dir or default_cache(os.environ)
     try:
+        if options.action == "prune" and options.downloads:
+            return _prune_downloads(options, options.dir or downloads(os.environ))
         found = entries(folder)
         if options.action == "prune":
             return _prune(options, found)
@@ -64,6 +69,32 @@ def _cache(options: argparse.Namespace) -> int:
         _print_json(folder, found)
     else:
         print("\n".join(_listed(folder, found)))
+        _tell_downloads(options.dir is None, downloads(os.environ))
+    return 0
+
+
+def _tell_downloads(is_default: bool, folder: Path) -> None:
+    from ..cache import size_of
+    from ..report.cells import visible
+
+    size = size_of(folder) if is_default else 0
+    if size:
+        print(visible(f"{shown(folder)}: {_size(size)} fetched from addresses and hubs"))
+
+
+def _prune_downloads(options: argparse.Namespace, folder: Path) -> int:
+    from ..cache import fetched
+    from ..report.cells import visible
+
+    found = fetched(folder, time.time(), older_than_s=options.older_than or 0.0)
+    size = sum(path.lstat().st_size for path in found)
+    for path in found:
+        print(visible(f"{'removed' if options.yes else 'would remove'} {shown(path)}"))
+        if options.yes:
+            path.unlink(missing_ok=True)
+    if found:
+        text = _size(size)
+        print(f"{text} freed" if options.yes else f"{text} would be freed; --yes does it")
     return 0
 
 

@@ -17,6 +17,7 @@ from tunec.compiler import cache
 from tunec.compiler.cli import main
 from tunec.runtime.data import Messages, Options, Tokenizer, prepare
 from tunec.runtime.data.prepare import default_cache, is_complete
+from tunec.runtime.data.store import downloads
 
 KEY = "0123456789abcdef" * 2
 Run = Callable[..., str]
@@ -247,3 +248,32 @@ def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> No
         main(["cache", "prune", *words])
     assert end.value.code == 2
     assert "error: argument" in capsys.readouterr().err
+
+
+# --- what was fetched -------------------------------------------------------------------------------------
+
+
+def test_fetched_files_go_when_nobody_used_them_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Old versions are named, and removed with --yes; locks and what was read within the hour stay."""
+    monkeypatch.setenv("TUNEC_CACHE", str(tmp_path))
+    folder = downloads() / "somewhere"
+    folder.mkdir(parents=True)
+    for name, age_s in (("old.jsonl", 9e5), ("new.jsonl", 60.0), (".lock", 9e5)):
+        (folder / name).write_bytes(bytes(2**20))
+        os.utime(folder / name, (time.time() - age_s,) * 2)
+
+    def call(*words: str) -> str:
+        with pytest.raises(SystemExit) as end:
+            main(["cache", *words])
+        assert end.value.code == 0
+        return capsys.readouterr().out
+
+    assert "3.0 MiB fetched from addresses and hubs" in call("list")
+    named = call("prune", "--downloads")
+    assert "old.jsonl" in named
+    assert named.endswith("1.0 MiB would be freed; --yes does it\n")
+    assert call("prune", "--downloads", "--older-than", "30d", "--yes") == ""
+    assert call("prune", "--downloads", "--yes").endswith("1.0 MiB freed\n")
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "new.jsonl"]
