@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .byte_level import ByteLevel
 from .chat import Rendered, Span
 
 Tokens = npt.NDArray[np.uint32]
@@ -17,6 +18,8 @@ Flags = npt.NDArray[np.bool_]
 Weights = npt.NDArray[np.float32]
 FEW_SPANS = 8
 """So many spans of a text are looked up one by one."""
+MANY_TEXTS = 64
+"""For fewer it does not pay to learn the length of every token of the vocabulary."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,18 +74,48 @@ def encode(tokenizer: Any, texts: Sequence[tuple[str, Sequence[Span]]]) -> list[
 
 def encode_weighed(tokenizer: Any, rendered: Sequence[Rendered]) -> list[Encoded]:
     """Return what `encode` does; where the spans of a text do not all count once, also the weights of its tokens."""
-    encodings = _encodings(tokenizer, [item.text for item in rendered], add_special_tokens=False)
+    texts = [item.text for item in rendered]
+    level = getattr(tokenizer, "byte_level", None) if len(texts) >= MANY_TEXTS else None
+    if level is None:
+        return [
+            _weighed(_tokens(encoding), edges_of(encoding, item.spans), item.weights)
+            for encoding, item in zip(_encodings(tokenizer, texts), rendered, strict=True)
+        ]
     found = []
-    for encoding, (_, spans, weights) in zip(encodings, rendered, strict=True):
-        edges = edges_of(encoding, spans)
-        loss = np.zeros(len(encoding), np.bool_)
-        each = None if all(w == 1 for w in weights) else np.zeros(len(encoding), np.float32)
-        for number, (first, end) in enumerate(zip(edges[::2], edges[1::2], strict=True)):
-            loss[first:end] = True
-            if each is not None:
-                each[first:end] = weights[number]
-        found.append(Encoded(np.asarray(encoding.ids, dtype=np.uint32), loss, each))
+    for tokens, item in zip(_all_tokens(tokenizer, texts, level), rendered, strict=True):
+        edges = level.edges(tokens, item.text, item.spans)
+        if edges is None:
+            encoding = _encodings(tokenizer, [item.text])[0]
+            tokens, edges = _tokens(encoding), edges_of(encoding, item.spans)
+        found.append(_weighed(tokens, edges, item.weights))
     return found
+
+
+def _all_tokens(tokenizer: Any, texts: Sequence[str], level: ByteLevel) -> Iterator[Tokens]:
+    """What all texts begin with, such as one system prompt, is cut into tokens once."""
+    first, last = min(texts), max(texts)
+    size = next((i for i, (a, b) in enumerate(zip(first, last)) if a != b), len(first))  # noqa: B905
+    common = first[:size]
+    whole = _tokens(_encodings(tokenizer, [common], offsets=False)[0])
+    head, size = level.head(whole, common)
+    rests = [text[size:] for text in texts] if size else texts
+    for encoding in _encodings(tokenizer, rests, offsets=False):
+        tokens = _tokens(encoding)
+        yield np.concatenate([head, tokens]) if size else tokens
+
+
+def _weighed(tokens: Tokens, edges: Sequence[int], weights: Sequence[float]) -> Encoded:
+    loss = np.zeros(len(tokens), np.bool_)
+    each = None if all(w == 1 for w in weights) else np.zeros(len(tokens), np.float32)
+    for number, (first, end) in enumerate(zip(edges[::2], edges[1::2], strict=True)):
+        loss[first:end] = True
+        if each is not None:
+            each[first:end] = weights[number]
+    return Encoded(tokens, loss, each)
+
+
+def _tokens(encoding: Any) -> Tokens:
+    return np.asarray(encoding.ids, dtype=np.uint32)
 
 
 def encode_documents(tokenizer: Any, texts: Sequence[str]) -> list[Encoded]:
@@ -93,18 +126,21 @@ def encode_documents(tokenizer: Any, texts: Sequence[str]) -> list[Encoded]:
     """
     found = []
     eos = tokenizer.eos_token_id
-    for encoding in _encodings(tokenizer, texts, add_special_tokens=True):
+    for encoding in _encodings(tokenizer, texts, add_special_tokens=True, offsets=False):
         ids = encoding.ids if eos is None or encoding.ids[-1:] == [eos] else [*encoding.ids, eos]
         tokens = np.asarray(ids, dtype=np.uint32)
         found.append(Encoded(tokens, np.ones(len(tokens), np.bool_)))
     return found
 
 
-def _encodings(tokenizer: Any, texts: Sequence[str], *, add_special_tokens: bool) -> list[Any]:
+def _encodings(
+    tokenizer: Any, texts: Sequence[str], *, add_special_tokens: bool = False, offsets: bool = True
+) -> list[Any]:
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    found: list[Any] = backend.encode_batch(list(texts), add_special_tokens=add_special_tokens)
+    call = backend.encode_batch if offsets else backend.encode_batch_fast
+    found: list[Any] = call(list(texts), add_special_tokens=add_special_tokens)
     return found
 
 

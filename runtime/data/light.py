@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import ExitCode, UserError
 from .around import put_around, read_template
+from .byte_level import ByteLevel, byte_level
 
 AS_THEY_ARE = ("TokenizersBackend", "PreTrainedTokenizerFast")
 """Classes of transformers that add nothing of their own to `tokenizer.json`."""
@@ -52,6 +53,17 @@ class LightTokenizer:
     def bos_token_id(self) -> int | None:
         """The number of the token a text begins with."""
         return self._number("bos_token")
+
+    @cached_property
+    def byte_level(self) -> ByteLevel | None:
+        """Which bytes of a text each token stands for; None where a token is more than that."""
+        return byte_level(self.backend_tokenizer, self.backend_parts)
+
+    @cached_property
+    def backend_parts(self) -> dict[str, Any]:
+        """What `tokenizer.json` says, as the library understood it."""
+        found: dict[str, Any] = json.loads(self.backend_tokenizer.to_str())
+        return found
 
     def get_vocab(self) -> dict[str, int]:
         """Return the number of every token."""
@@ -105,11 +117,16 @@ def light_tokenizer(
 
 def backend_digest(tokenizer: Any) -> str:
     """Return the SHA-256 of what cuts texts into tokens; which tokens are called special does not count."""
-    parts = json.loads(tokenizer.backend_tokenizer.to_str())
+    if isinstance(tokenizer, LightTokenizer):
+        parts = dict(tokenizer.backend_parts)
+    else:
+        parts = json.loads(tokenizer.backend_tokenizer.to_str())
     for name in ("version", "truncation", "padding", "post_processor", "decoder"):
         parts.pop(name, None)
-    for token in parts["added_tokens"]:
-        token.pop("special", None)
+    parts["added_tokens"] = [
+        {name: value for name, value in token.items() if name != "special"}
+        for token in parts["added_tokens"]
+    ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -17,6 +17,9 @@ from .items import Item, Kind
 from .remote import local_files, named
 from .values import RowError, json_fault, kind_of
 
+LARGEST_ROW = 2**25
+"""Characters: some 8 million tokens, longer than the context of any model."""
+
 
 def read(sources: Sequence[Source]) -> list[Conversation]:
     """Return the conversations of all sources, as `read_items` does the items of any kind."""
@@ -70,10 +73,23 @@ def parse_row(
 
 def _row(raw: Raw, place: str) -> Any:
     if isinstance(raw, str):
+        _check_size(len(raw), place)
         return _parse_line(raw, place)
     if raw.fault:
         raise row_error(place, raw.fault)
+    if isinstance(raw.row, dict):
+        _check_size(sum(len(text) for text in raw.row.values() if isinstance(text, str)), place)
     return raw.row
+
+
+def _check_size(size: int, place: str) -> None:
+    """A file without line breaks is one row, which no process could tokenize in the memory there is."""
+    if size > LARGEST_ROW:
+        raise row_error(
+            place,
+            f"the row has {size:,} characters, more than the {LARGEST_ROW:,} that a row may have",
+            "cut it into several rows",
+        )
 
 
 def _parse_line(text: str, place: str) -> Any:

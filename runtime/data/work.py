@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import multiprocessing
 import os
@@ -149,6 +150,8 @@ def _enter_worker() -> None:
     if signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # What there is at the fork stays: no collection looks at it again, and its pages stay shared.
+    gc.freeze()
 
 
 def _in_worker(chunk: Chunk) -> Result:
@@ -159,6 +162,8 @@ def _in_worker(chunk: Chunk) -> Result:
 def _shared(encoder: Encoder, chunks: Iterator[Chunk], count: int) -> Iterator[Result]:
     global _encoder
     _encoder = encoder
+    # Learned once here, not once in each worker.
+    getattr(encoder.tokenizer, "byte_level", None)
     # The workers are the parallelism; threads of a tokenizer inside each of them would fight for the cores.
     threads = os.environ.get("TOKENIZERS_PARALLELISM")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

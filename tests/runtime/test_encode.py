@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunec.runtime.data import Message, Options, Tokenizer
+from tunec.runtime.data.byte_level import byte_level
 from tunec.runtime.data.chat import Rendered
 from tunec.runtime.data.conversation import Conversation
-from tunec.runtime.data.encode import FEW_SPANS, Encoded, edges_of, encode, encode_weighed
+from tunec.runtime.data.encode import (
+    FEW_SPANS,
+    MANY_TEXTS,
+    Encoded,
+    edges_of,
+    encode,
+    encode_weighed,
+)
 from tunec.runtime.data.fitting import fitted
 from tunec.runtime.data.samples import IGNORED, sample_of
 from tunec.runtime.data.sequences import encoded
@@ -44,6 +53,48 @@ def test_tokens_that_begin_in_a_span(
     starts = [start for start, _ in encoding.offsets]
     expected = [sum(start < edge for start in starts) for span in spans for edge in span]
     assert edges_of(encoding, spans) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    head=TEXTS, texts=st.lists(TEXTS, min_size=1, max_size=5), fences=st.booleans(), data=st.data()
+)
+def test_tokens_of_a_byte_level_vocabulary(
+    head: str, texts: list[str], fences: bool, data: st.DataObject, tiny_model: Path
+) -> None:
+    """Many texts with one beginning give the tokens and the loss of each by itself."""
+    beginning = f"<|im_start|>{head}<|im_end|>\n<|im_start|>" if fences else head
+    rendered = []
+    for text in texts:
+        whole = beginning + text
+        edges = sorted(data.draw(st.sets(st.integers(0, len(whole)), max_size=6)))
+        pairs = list(zip(edges[::2], edges[1::2], strict=False))
+        rendered.append(Rendered(whole, pairs, [1.0] * len(pairs)))
+    light = Tokenizer(path=tiny_model).load_light()
+    assert light.byte_level is not None
+    expected = [encode_weighed(light, [one])[0] for one in rendered]
+    found = encode_weighed(light, rendered * MANY_TEXTS)
+    for one, other in zip(expected * MANY_TEXTS, found, strict=True):
+        assert one.tokens.tolist() == other.tokens.tolist()
+        assert one.loss.tolist() == other.loss.tolist()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"normalizer": {"type": "NFC"}},
+        {"pre_tokenizer": {"type": "Whitespace"}},
+        {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True, "use_regex": True}},
+        {"post_processor": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}},
+    ],
+    ids=str,
+)
+def test_other_vocabularies(change: dict[str, Any], tiny_model: Path) -> None:
+    """Where a token is more than the bytes of its text, the tokenizers library says where it begins."""
+    backend = _backend(tiny_model)
+    parts = json.loads(backend.to_str())
+    assert byte_level(backend, parts) is not None
+    assert byte_level(backend, {**parts, **change}) is None
 
 
 _BACKENDS: dict[Path, Any] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,22 @@ def test_broken_file(tmp_path: Path, content: Any, line: int, message: str) -> N
     """Whatever breaks the JSON or the text of a file is told with the line it stands in."""
     path = save(tmp_path, content)
     assert fault(messages_of, path).message == f"{path}:{line}: {message}"
+
+
+@pytest.mark.parametrize("as_array", [False, True])
+def test_a_row_of_a_whole_file(
+    as_array: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that no process could tokenize is told with its size, and what to do with it."""
+    monkeypatch.setattr(importlib.import_module("tunec.runtime.data.read"), "LARGEST_ROW", 999)
+    row = json.dumps({"instruction": "a", "output": "b" * 1000})
+    path = save(tmp_path, f"[\n{row}]" if as_array else f"\n{row}\n{GOOD}")
+    error = fault(messages_of, path)
+    size = 1001 if as_array else len(row)
+    assert error.message == (
+        f"{path}:2: the row has {size:,} characters, more than the 999 that a row may have"
+    )
+    assert error.help == "cut it into several rows"
 
 
 @pytest.mark.parametrize("content", ["", " \n\n", "[]", "[ \n]", b"\xef\xbb\xbf"])
