@@ -28,6 +28,18 @@ class Call:
     args: tuple[Arg, ...]
 
 
+def nested(call: Call, indent: int) -> str:
+    """Return a call as Python text that stands in another, its arguments `indent` columns deep."""
+    lines = []
+    for arg in call.args:
+        if arg.reason:
+            lines.append(f"# {arg.reason}")
+        lines.append(f"{arg.name}={arg.text}," if arg.name else f"{arg.text},")
+    return "\n".join(
+        [f"{call.function}(", *(" " * indent + line for line in lines), " " * (indent - 4) + ")"]
+    )
+
+
 class Places:
     """Paths of the spec as Python text, relative to the run folder so that a checkout can move."""
 

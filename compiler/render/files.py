@@ -10,7 +10,8 @@ from ..plan import Plan
 from ..spec import NamedTemplate
 from ..targets import target_of
 from ..version import VERSION
-from .programs import AROUND, TEMPLATE, render_preview, render_programs
+from .model_calls import AROUND, TEMPLATE
+from .programs import render_preview, render_programs
 from .resolved import render_resolved
 
 

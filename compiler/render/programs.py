@@ -8,22 +8,21 @@ from typing import cast
 
 from ..facts.sample_kinds import wanted_by
 from ..plan import Batch, Plan
-from ..plan.honoured import only, written_sources
+from ..plan.honoured import written_sources
 from ..plan.layout import has_packed_rows, packing, too_long
 from ..rules.evaluation import each_source
-from ..spec import AdamW, Data, FileTemplate, NamedTemplate, Pretraining, Sft, Spec
+from ..spec import Data, FileTemplate, Pretraining, Sft, Spec
 from ..version import VERSION
-from .calls import Arg, Call, Places
+from .calls import Arg, Call, Places, nested
 from .environment import render
 from .literals import python_literal
+from .method_calls import method_call
+from .model_calls import base_call, template_args, tokenizer_args
+from .optimizer_calls import optimizer_call
 from .sources import source_call
 
 OBJECTIVES = {Sft: "Sft", Pretraining: "Pretraining"}
 """The class of the runtime for each objective that it trains with."""
-TEMPLATE = "chat_template.jinja"
-"""The chat template in the run folder, where the spec names one of the library."""
-AROUND = "template_options.jinja"
-"""What stands around any other template, where the spec has options for it."""
 
 
 def render_programs(plan: Plan) -> dict[str, str]:
@@ -81,19 +80,19 @@ def _paths(plan: Plan) -> Iterator[str]:
 def _train(plan: Plan, places: Places) -> dict[str, object]:
     spec = plan.spec
     return {
-        "method": spec.method.type,
         "objective": OBJECTIVES[type(spec.objective)],
         "fingerprint": plan.fingerprint,
         "seed": spec.training.seed,
         "device": spec.launch.device,
         "timeout_s": spec.deepspeed.timeout_s if spec.deepspeed.timeout_s != 1800 else None,
-        "tokenizer": _tokenizer_args(plan, places),
-        "model": _model_args(plan, places),
-        "adapt": _adapt(plan),
+        "tokenizer": tokenizer_args(plan, places),
+        "base": base_call(plan, places),
+        "dtype": spec.training.precision,
+        "adapt": method_call(plan),
         "streaming": spec.data.streaming,
         "pack": _pack(plan),
         "fit": _fit_args(plan),
-        "optimizer": _optimizer_args(plan),
+        "optimizer": optimizer_call(plan),
     }
 
 
@@ -131,7 +130,7 @@ def _prepare(plan: Plan, places: Places) -> dict[str, object]:
 
 
 def _data(plan: Plan, places: Places) -> dict[str, object]:
-    place, *rest = _tokenizer_args(plan, places)
+    place, *rest = tokenizer_args(plan, places)
     sources, eval_sources = written_sources(plan.spec, plan.facts)
     return {
         "sources": [source_call(source, places) for source in sources],
@@ -198,61 +197,6 @@ def _preview(plan: Plan, places: Places) -> dict[str, object]:
     }
 
 
-def _hub_args(plan: Plan, places: Places) -> list[Arg]:
-    model = plan.spec.model
-    args = []
-    if model.revision is not None:
-        args.append(Arg("revision", python_literal(model.revision)))
-    if model.cache_dir is not None:
-        args.append(Arg("cache_dir", places.text(model.cache_dir)))
-    if model.token_env is not None:
-        args.append(Arg("token_env", python_literal(model.token_env), "the name, not the token"))
-    if model.trust_remote_code:
-        args.append(Arg("trust_remote_code", "True", "code shipped with the model runs"))
-    return args
-
-
-def _model_place(plan: Plan, places: Places, path: str, is_hub: bool) -> Arg:
-    return Arg("", python_literal(path) if is_hub else places.text(path))
-
-
-def _tokenizer_args(plan: Plan, places: Places) -> list[Arg]:
-    spec = plan.spec
-    path = spec.tokenizer.path or spec.model.path
-    args = [_model_place(plan, places, path, plan.facts.tokenizer.state == "hub")]
-    return [*args, *_template_args(plan, places), *_hub_args(plan, places)]
-
-
-def _template_args(plan: Plan, places: Places) -> Iterator[Arg]:
-    from ..chat import around, describe
-
-    template = plan.spec.template
-    if isinstance(template, FileTemplate):
-        yield Arg("chat_template", places.text(template.path))
-    if not isinstance(template, NamedTemplate):
-        if around(template) is not None:
-            yield Arg("around_template", f"RUN_DIR / {python_literal(AROUND)}", "its options")
-    else:
-        known = describe(template)
-        yield Arg("chat_template", f"RUN_DIR / {python_literal(TEMPLATE)}", f"{template.name}")
-        if known.eos_token is not None:
-            yield Arg("eos_token", python_literal(known.eos_token))
-        if known.special_tokens:
-            words = ", ".join(map(python_literal, known.special_tokens))
-            yield Arg("stop_words", f"[{words}]")
-
-
-def _model_args(plan: Plan, places: Places) -> list[Arg]:
-    spec = plan.spec
-    args = [
-        _model_place(plan, places, spec.model.path, plan.facts.model.state == "hub"),
-        Arg("dtype", python_literal(spec.training.precision)),
-    ]
-    if spec.model.attention != "auto":
-        args.append(Arg("attention", python_literal(spec.model.attention)))
-    return args + _hub_args(plan, places)
-
-
 def _options_args(plan: Plan) -> list[Arg]:
     spec = plan.spec
     kind = wanted_by(spec.objective)
@@ -274,47 +218,6 @@ def _thought_marks(plan: Plan) -> str:
     from ..chat import thought_marks
 
     return f"({', '.join(map(python_literal, thought_marks(plan.spec.template)))})"
-
-
-def _adapt(plan: Plan) -> Call | None:
-    checkpointing = plan.spec.training.gradient_checkpointing
-    extra = [Arg("gradient_checkpointing", "True")] if checkpointing else []
-    if checkpointing and plan.spec.training.checkpointing_reentrant:
-        extra.append(Arg("reentrant", "True"))
-    if plan.lora is None:
-        return Call("models.train_all", (Arg("", "model"), *extra))
-    lora = plan.lora
-    args = [
-        Arg("", "model"),
-        Arg("rank", python_literal(lora.rank)),
-        Arg("alpha", python_literal(lora.alpha), f"update scaled by {lora.alpha / lora.rank:g}"),
-        Arg("dropout", python_literal(lora.dropout)),
-        Arg("targets", _targets(lora.targets), _modules(lora.num_modules)),
-    ]
-    return Call("models.add_lora", (*args, *extra))
-
-
-def _targets(targets: tuple[str, ...] | str) -> str:
-    if isinstance(targets, str):
-        return python_literal(targets)
-    lines = "".join(f"\n                {python_literal(name)}," for name in targets)
-    return f"[{lines}\n            ]"
-
-
-def _modules(count: int | None) -> str:
-    return "" if count is None else f"{count} modules"
-
-
-def _optimizer_args(plan: Plan) -> list[Arg]:
-    spec = plan.spec
-    optimizer = only(spec.optimizer, AdamW)
-    return [
-        Arg("learning_rate", python_literal(float(spec.training.learning_rate))),
-        Arg("beta1", python_literal(float(optimizer.beta1))),
-        Arg("beta2", python_literal(float(optimizer.beta2))),
-        Arg("epsilon", python_literal(float(optimizer.epsilon))),
-        Arg("weight_decay", python_literal(float(optimizer.weight_decay))),
-    ]
 
 
 def _fit_args(plan: Plan) -> dict[str, list[Arg]]:
@@ -420,10 +323,7 @@ def _merged(plan: Plan, places: Places) -> str:
 def _chat(plan: Plan, places: Places) -> dict[str, object]:
     spec, generation = plan.spec, plan.spec.generation
     args = [
-        Arg(
-            "base",
-            _model_place(plan, places, spec.model.path, plan.facts.model.state == "hub").text,
-        ),
+        Arg("base", nested(base_call(plan, places), 12)),
         Arg("method", python_literal(spec.method.type)),
         Arg("trained", 'RUN_DIR / "final"'),
         Arg("merged", _merged(plan, places)),
@@ -442,24 +342,19 @@ def _chat(plan: Plan, places: Places) -> dict[str, object]:
     if generation.system is not None:
         args.append(Arg("system", python_literal(generation.system)))
     if spec.tokenizer.path is not None:
-        is_hub = plan.facts.tokenizer.state == "hub"
-        place = _model_place(plan, places, spec.tokenizer.path, is_hub)
-        args.append(Arg("tokenizer_path", place.text))
-    args += _template_args(plan, places)
-    return {"args": [*args, *_hub_args(plan, places)]}
+        args.append(Arg("tokenizer_path", tokenizer_args(plan, places)[0].text))
+    args += template_args(plan, places)
+    return {"args": args}
 
 
 def _export(plan: Plan, places: Places) -> dict[str, object]:
     spec = plan.spec
     args = [
-        Arg(
-            "base",
-            _model_place(plan, places, spec.model.path, plan.facts.model.state == "hub").text,
-        ),
+        Arg("base", nested(base_call(plan, places), 12)),
         Arg("method", python_literal(spec.method.type)),
         Arg("trained", 'RUN_DIR / "final"'),
         Arg("output", _merged(plan, places)),
         Arg("dtype", python_literal(spec.export.dtype)),
         Arg("max_shard_gib", python_literal(float(spec.export.max_shard_gib))),
     ]
-    return {"args": [*args, *_hub_args(plan, places)]}
+    return {"args": args}

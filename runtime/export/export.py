@@ -12,9 +12,9 @@ import torch
 
 from ..errors import ExitCode, UserError
 from ..models.folder import display, open_staging
-from ..models.load import DTYPES, Dtype, load_causal_lm, load_tokenizer, stored_dtype
+from ..models.load import DTYPES, Base, Dtype, load_causal_lm, load_tokenizer, stored_dtype
 from ..models.saved import changed, save_tokenizer
-from ..models.variants import Method, load_trained
+from ..models.variants import Method, load_trained, whole
 from ..session import program
 from ..storage import disk_errors, gib, replace_directory
 
@@ -25,16 +25,12 @@ TOLERANCE = 1e-3
 
 def export(
     *,
-    base: Path | str,
+    base: Base,
     method: Method,
     trained: Path,
     output: Path,
     dtype: Literal["same", "fp32", "bf16", "fp16"],
     max_shard_gib: float,
-    revision: str | None = None,
-    cache_dir: Path | None = None,
-    token_env: str | None = None,
-    trust_remote_code: bool = False,
 ) -> None:
     """Write the merged model to `output`: safetensors, configuration, tokenizer, chat template.
 
@@ -47,16 +43,10 @@ def export(
     options = _options()
     with program():
         target = output if options.output is None else Path(options.output).absolute()
-        _check_target(target, (Path(base), trained), overwrite=options.overwrite)
-        hub: dict[str, Any] = {
-            "revision": revision,
-            "cache_dir": cache_dir,
-            "token_env": token_env,
-            "trust_remote_code": trust_remote_code,
-        }
-        chosen: Dtype = stored_dtype(base, **hub) if dtype == "same" else dtype
+        _check_target(target, (Path(base.path), trained), overwrite=options.overwrite)
+        chosen: Dtype = stored_dtype(base) if dtype == "same" else dtype
         print("loading the trained model", flush=True)
-        model = load_trained(trained, base=base, method=method, dtype="fp32", **hub).eval()
+        model = load_trained(trained, base=base, method=method, dtype="fp32").eval()
         tokenizer = load_tokenizer(trained)
         probe = tokenizer(PROBE, return_tensors="pt", add_special_tokens=False)["input_ids"]
         expected = _logits(model, probe)
@@ -80,7 +70,7 @@ def export(
                 )
                 save_tokenizer(staging, tokenizer, model, trained=trained)
             del model
-            written = _logits(load_causal_lm(staging, dtype="fp32").eval(), probe)
+            written = _logits(load_causal_lm(whole(base, staging), dtype="fp32").eval(), probe)
             _check_same("the written model differs from the merged one", written, rounded)
             _check_tokenizer(changed(staging, tokenizer))
             replace_directory(staging, target)

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from ..errors import ExitCode, UserError
 from ..models.folder import display
-from ..models.load import Dtype, load_causal_lm, load_tokenizer
-from ..models.variants import Method, load_trained
+from ..models.load import Base, Dtype, load_causal_lm, load_tokenizer
+from ..models.variants import Method, load_trained, whole
 from ..session import program
 from ..storage import step_directories, step_of
 
@@ -24,7 +24,7 @@ HELP = "/clear forgets the conversation, /exit (or Ctrl-D) ends it, Ctrl-C stops
 
 def chat(
     *,
-    base: Path | str,
+    base: Base,
     method: Method,
     trained: Path,
     merged: Path,
@@ -44,10 +44,6 @@ def chat(
     around_template: Path | None = None,
     eos_token: str | None = None,
     stop_words: Sequence[str] = (),
-    revision: str | None = None,
-    cache_dir: Path | None = None,
-    token_env: str | None = None,
-    trust_remote_code: bool = False,
 ) -> None:
     """Answer the prompts of the command line, or talk on the terminal.
 
@@ -57,12 +53,6 @@ def chat(
     options = _options(method)
     with program():
         _write_anything()
-        hub: dict[str, Any] = {
-            "revision": revision,
-            "cache_dir": cache_dir,
-            "token_env": token_env,
-            "trust_remote_code": trust_remote_code,
-        }
         source = (
             trained
             if options.checkpoint is None
@@ -70,18 +60,16 @@ def chat(
         )
         variant = options.model or _default_variant(source)
         dtype: Dtype = "fp32" if device == "cpu" else "bf16"
-        model = _load(
-            variant, base=base, method=method, source=source, merged=merged, dtype=dtype, hub=hub
-        )
-        folder = {"base": base, "trained": source, "merged": merged}[variant]
+        model = _load(variant, base=base, method=method, source=source, merged=merged, dtype=dtype)
+        folder = {"base": base.path, "trained": source, "merged": merged}[variant]
         tokenizer = (
             load_tokenizer(
-                tokenizer_path or base,
+                tokenizer_path or base.path,
                 chat_template=chat_template,
                 around_template=around_template,
                 eos_token=eos_token,
                 stop_words=stop_words,
-                **hub,
+                **base.hub,
             )
             if variant == "base"
             else load_tokenizer(folder)
@@ -282,24 +270,23 @@ def _checkpoint(checkpoints: Path, step: int, method: Method) -> Path:
 def _load(
     variant: Variant,
     *,
-    base: Path | str,
+    base: Base,
     method: Method,
     source: Path,
     merged: Path,
     dtype: Dtype,
-    hub: dict[str, Any],
 ) -> Any:
     if variant == "base":
-        return load_causal_lm(base, dtype=dtype, **hub)
+        return load_causal_lm(base, dtype=dtype)
     if variant == "trained":
-        return load_trained(source, base=base, method=method, dtype=dtype, **hub)
+        return load_trained(source, base=base, method=method, dtype=dtype)
     if not merged.is_dir():
         raise UserError(
             f"there is no merged model at {display(merged)}",
             help="write one with `tunec export SPEC`",
             code=ExitCode.CONFLICT,
         )
-    return load_causal_lm(merged, dtype=dtype, trust_remote_code=bool(hub.get("trust_remote_code")))
+    return load_causal_lm(whole(base, merged), dtype=dtype)
 
 
 def _answer_prompts(talk: Conversation, prompts: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from ..errors import ExitCode, UserError
 from ..session import program
 from ..storage import commit_directory, disk_errors, gib
 from .folder import display, open_staging
-from .load import DTYPES, Dtype, load_causal_lm, load_tokenizer
+from .load import DTYPES, Base, Dtype, load_causal_lm, load_tokenizer
 
 
 def fetch(
@@ -103,7 +103,7 @@ def _from_hugging_face(
 ) -> None:
     with _without_bars():
         tokenizer = load_tokenizer(source, revision=revision, token_env=token_env)
-        model = load_causal_lm(source, dtype=dtype, revision=revision, token_env=token_env)
+        model = load_causal_lm(Base(source, revision=revision, token_env=token_env), dtype=dtype)
     _save(model, tokenizer, staging)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,25 @@ DTYPES: dict[Dtype, torch.dtype] = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model a run starts from: a folder in the Hugging Face layout or a hub id, and how it is loaded."""
+
+    path: Path | str
+    _: KW_ONLY
+    attention: str = "auto"
+    revision: str | None = None
+    cache_dir: Path | None = None
+    token_env: str | None = None
+    trust_remote_code: bool = False
+
+    @property
+    def hub(self) -> dict[str, Any]:
+        """What a hub is asked with, under the names `load_tokenizer` takes."""
+        names = ("revision", "cache_dir", "token_env", "trust_remote_code")
+        return {name: getattr(self, name) for name in names}
 
 
 def load_tokenizer(
@@ -96,17 +116,8 @@ def _set_ends(
         tokenizer.add_special_tokens({"additional_special_tokens": known})
 
 
-def load_causal_lm(
-    path: Path | str,
-    *,
-    dtype: Dtype,
-    attention: str = "auto",
-    revision: str | None = None,
-    cache_dir: Path | None = None,
-    token_env: str | None = None,
-    trust_remote_code: bool = False,
-) -> Any:
-    """Return the causal language model at `path` with its weights in `dtype`.
+def load_causal_lm(base: Base | Path | str, *, dtype: Dtype) -> Any:
+    """Return the causal language model `base`, as it is set to be or by its path alone, with its weights in `dtype`.
 
     Raises:
         UserError: the folder is missing, a weight file is missing, truncated or not safetensors, or its
@@ -114,9 +125,11 @@ def load_causal_lm(
     """
     from transformers import AutoModelForCausalLM
 
+    settings = base if isinstance(base, Base) else Base(base)
+    path, attention = settings.path, settings.attention
     _check_folder(path)
     chosen = {} if attention == "auto" else {"attn_implementation": attention}
-    hub = _hub_arguments(revision, cache_dir, token_env, trust_remote_code)
+    hub = _hub_arguments(**settings.hub)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             str(path),
@@ -132,12 +145,13 @@ def load_causal_lm(
     return model
 
 
-def stored_dtype(path: Path | str, **hub: Any) -> Dtype:
+def stored_dtype(base: Base) -> Dtype:
     """Return the number format the model's configuration names; fp32 where it names none tunec writes."""
     from transformers import AutoConfig
 
+    path = base.path
     _check_folder(path)
-    arguments = _hub_arguments(**hub)
+    arguments = _hub_arguments(**base.hub)
     try:
         config = AutoConfig.from_pretrained(str(path), **arguments)
     except Exception as fault:

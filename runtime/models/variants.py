@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ExitCode, UserError
 from .folder import display
-from .load import Dtype, load_causal_lm
+from .load import Base, Dtype, load_causal_lm
 
 Method = Literal["lora", "full"]
 
 
-def load_trained(
-    trained: Path, *, base: Path | str, method: Method, dtype: Dtype, **hub: Any
-) -> Any:
+def load_trained(trained: Path, *, base: Base, method: Method, dtype: Dtype) -> Any:
     """Return the trained model: the base with its adapter on top, or the fully trained weights.
 
     Raises:
@@ -28,12 +27,10 @@ def load_trained(
             code=ExitCode.CONFLICT,
         )
     if method == "full":
-        return load_causal_lm(
-            trained, dtype=dtype, trust_remote_code=bool(hub.get("trust_remote_code"))
-        )
+        return load_causal_lm(whole(base, trained), dtype=dtype)
     from peft import PeftModel
 
-    model = load_causal_lm(base, dtype=dtype, **hub)
+    model = load_causal_lm(base, dtype=dtype)
     try:
         # PEFT only warns of an adapter that lacks tensors, and leaves zeros in their place.
         with warnings.catch_warnings():
@@ -44,3 +41,8 @@ def load_trained(
         raise UserError(
             f"{display(trained)}: cannot load the adapter: {cause}", code=ExitCode.CHECKPOINT
         ) from None
+
+
+def whole(base: Base, folder: Path) -> Base:
+    """Return how a model in a folder of its own, made from `base`, is loaded: nothing of it is on a hub."""
+    return replace(base, path=folder, revision=None, cache_dir=None, token_env=None)

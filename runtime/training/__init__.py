@@ -1,5 +1,6 @@
 """Training: one small layer over `transformers.Trainer`."""
 
-from .fit import AdamW, fit
+from .fit import fit
+from .optimizers import AdamW
 
 __all__ = ["AdamW", "fit"]

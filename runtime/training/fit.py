@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import resource
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -29,19 +29,9 @@ from ..storage import (
     write_json,
 )
 from .metrics import EVAL_LOSS, eval_losses, read, told_losses
+from .optimizers import Optimizer
 
 Schedule = Literal["constant", "linear", "cosine"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdamW:
-    """AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101)."""
-
-    learning_rate: float
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
 
 
 def fit(
@@ -60,7 +50,7 @@ def fit(
     global_batch_size: int | None = None,
     micro_tokens: int | None = None,
     eval_micro_batch_size: int | None = None,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     schedule: Schedule,
     warmup_steps: int = 0,
     warmup_ratio: float = 0.0,
@@ -148,6 +138,7 @@ def fit(
         keep_checkpoints=keep_checkpoints,
         log_every=log_every,
         fingerprint=fingerprint,
+        optimizer=optimizer,
         model=model,
         args=_arguments(
             session,
@@ -182,7 +173,7 @@ def _arguments(
     num_steps: int,
     micro_batch_size: int,
     accumulation_steps: int,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     schedule: Schedule,
     warmup_steps: int,
     max_grad_norm: float,
@@ -198,10 +189,6 @@ def _arguments(
         per_device_train_batch_size=micro_batch_size,
         gradient_accumulation_steps=accumulation_steps,
         learning_rate=optimizer.learning_rate,
-        adam_beta1=optimizer.beta1,
-        adam_beta2=optimizer.beta2,
-        adam_epsilon=optimizer.epsilon,
-        weight_decay=optimizer.weight_decay,
         lr_scheduler_type="constant_with_warmup" if schedule == "constant" else schedule,
         warmup_steps=warmup_steps,
         max_grad_norm=max_grad_norm,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +27,7 @@ from ..storage import commit_directory, disk_errors, prune, staging_directory
 from .evaluation import Evaluation, mean_losses
 from .isolation import check_isolation
 from .metrics import EVAL_LOSS, MetricsFile, told_losses
+from .optimizers import Optimizer
 from .progress import Progress
 
 
@@ -71,6 +71,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         keep_checkpoints: int,
         log_every: int,
         fingerprint: str,
+        optimizer: Optimizer,
         model: Any,
         args: transformers.TrainingArguments,
         tokenizer: Any,
@@ -85,6 +86,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         self.save_every = save_every
         self.keep_checkpoints = keep_checkpoints
         self.fingerprint = fingerprint
+        self.optimizer_settings = optimizer
         self.collator = collator
         self.batches = batches
         self.micro_size = micro_size
@@ -191,22 +193,12 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
     # Optimizer
 
     def create_optimizer(self, model: Any = None) -> Any:
-        """Return AdamW over the trainable parameters, decay only on weights (no biases, no norms)."""
+        """Return the optimizer over the trainable parameters."""
         if self.optimizer is None:
-            decayed = set(self.get_decay_parameter_names(self.model))
-            named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
-            groups = [
-                {
-                    "params": [p for n, p in named if n in decayed],
-                    "weight_decay": self.args.weight_decay,
-                },
-                {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0},
-            ]
-            self.optimizer = _adamw_class(self.session)(
-                [group for group in groups if group["params"]],
-                lr=self.args.learning_rate,
-                betas=(self.args.adam_beta1, self.args.adam_beta2),
-                eps=self.args.adam_epsilon,
+            self.optimizer = self.optimizer_settings.create(
+                self.model,
+                decayed=set(self.get_decay_parameter_names(self.model)),
+                deepspeed=self.session.deepspeed,
             )
         return self.optimizer
 
@@ -425,16 +417,6 @@ def _is_packed(samples: Samples) -> bool:
     if isinstance(samples, StreamedSamples):
         return samples.packing == "isolated"
     return isinstance(samples, PackedSamples)
-
-
-def _adamw_class(session: Session) -> Any:
-    """DeepSpeed's CPU Adam where the optimizer lives on the host of a GPU, torch's fused AdamW elsewhere."""
-    zero = session.deepspeed.get("zero_optimization", {})
-    if "offload_optimizer" in zero:
-        from deepspeed.ops.adam import DeepSpeedCPUAdam
-
-        return partial(DeepSpeedCPUAdam, adamw_mode=True)
-    return partial(torch.optim.AdamW, fused=True)
 
 
 def _consolidated(engine: Any, *, adapter_only: bool) -> dict[str, Tensor]:

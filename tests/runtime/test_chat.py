@@ -301,11 +301,11 @@ def test_ctrl_c_stops_the_answer_only(loaded: tuple[Any, Any], monkeypatch: Any,
 
 PROGRAM = """
 from pathlib import Path
-from tunec.runtime import inference
+from tunec.runtime import inference, models
 
 RUN_DIR = Path(__file__).resolve().parent
 inference.chat(
-    base=RUN_DIR / "../model", method="lora", trained=RUN_DIR / "final", merged=RUN_DIR / "merged",
+    base=models.Base(RUN_DIR / "../model"), method="lora", trained=RUN_DIR / "final", merged=RUN_DIR / "merged",
     checkpoints=RUN_DIR / "checkpoints", device="cpu", max_new_tokens=8, temperature=0.0, top_p=1.0,
     repetition_penalty=1.0,
 )
@@ -352,7 +352,7 @@ def within(run_dir: Path, monkeypatch: Any, capsys: Any, *arguments: str) -> tup
     code: Any = 0
     try:
         chat_function(
-            base=run_dir / "../model", method="lora", trained=run_dir / "final",
+            base=models.Base(run_dir / "../model"), method="lora", trained=run_dir / "final",
             merged=run_dir / "merged", checkpoints=run_dir / "checkpoints", device="cpu",
             max_new_tokens=8, temperature=0.0, top_p=1.0, repetition_penalty=1.0,
         )  # fmt: skip

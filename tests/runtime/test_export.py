@@ -45,7 +45,7 @@ def write_adapter(folder: Path, base: Path, *, scale: float) -> None:
 def start(run_dir: Path, *arguments: str, **settings: Any) -> int:
     """Run the program and return its exit code."""
     chosen: dict[str, Any] = {
-        "base": run_dir / "../model",
+        "base": models.Base(run_dir / "../model"),
         "method": "lora",
         "trained": run_dir / "final",
         "output": run_dir / "merged",
@@ -85,7 +85,7 @@ def test_lora(run_dir: Path, capsys: Any) -> None:
     """The merged model has the logits of base plus adapter, not those of the base, and needs no adapter."""
     assert start(run_dir) == 0
     merged = run_dir / "merged"
-    trained = load_trained(run_dir / "final", base=run_dir / "../model", method="lora", dtype="fp32")  # fmt: skip
+    trained = load_trained(run_dir / "final", base=models.Base(run_dir / "../model"), method="lora", dtype="fp32")  # fmt: skip
     torch.testing.assert_close(logits_in(merged), logits(trained), rtol=0.0, atol=1e-4)
     difference = (logits_in(merged) - logits_in(run_dir / "../model")).abs().max()
     assert float(difference) > 0.01
@@ -129,7 +129,7 @@ def test_dtype(run_dir: Path, dtype: Any) -> None:
     assert dtypes(run_dir / "merged") == {models.load.DTYPES[dtype]}
     config = json.loads((run_dir / "merged" / "config.json").read_text())
     assert config["dtype"] == {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[dtype]
-    trained = load_trained(run_dir / "final", base=run_dir / "../model", method="lora", dtype="fp32")  # fmt: skip
+    trained = load_trained(run_dir / "final", base=models.Base(run_dir / "../model"), method="lora", dtype="fp32")  # fmt: skip
     assert float((logits_in(run_dir / "merged") - logits(trained)).abs().max()) < 0.1
 
 

@@ -21,7 +21,7 @@ IDS = torch.tensor([[5, 60, 7, 200, 9, 10]])
 
 
 def logits(path: Path, **options: Any) -> torch.Tensor:
-    model = models.load_causal_lm(path, dtype="fp32", **options).eval()
+    model = models.load_causal_lm(models.Base(path, **options), dtype="fp32").eval()
     with torch.no_grad():
         result: torch.Tensor = model(input_ids=IDS).logits
     return result

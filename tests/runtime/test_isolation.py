@@ -40,7 +40,7 @@ def loaded(
 ) -> Any:
     """Return the model ready to train; the adapters are random, so that none is zero."""
     torch.manual_seed(3)
-    model = models.load_causal_lm(folder, dtype="fp32", attention=attention)
+    model = models.load_causal_lm(models.Base(folder, attention=attention), dtype="fp32")
     if method == "full":
         return models.train_all(model, gradient_checkpointing=checkpointing).train()
     adapted = models.add_lora(

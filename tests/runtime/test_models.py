@@ -37,7 +37,7 @@ def fault(load: Any, *args: Any, **options: Any) -> UserError:
 
 
 def load(path: Path, **options: Any) -> Any:
-    return models.load_causal_lm(path, dtype="fp32", **options)
+    return models.load_causal_lm(models.Base(path, **options), dtype="fp32")
 
 
 # Loading
@@ -220,7 +220,7 @@ def test_secrets_are_not_shown(tmp_path: Path, monkeypatch: Any) -> None:
 def test_stored_dtype(tiny_model: Path, tmp_path: Path, dtype: Any) -> None:
     """The number format of a folder is that of its configuration."""
     models.load_causal_lm(tiny_model, dtype=dtype).save_pretrained(tmp_path / "model")
-    assert stored_dtype(tmp_path / "model") == dtype
+    assert stored_dtype(models.Base(tmp_path / "model")) == dtype
 
 
 # What is trained
@@ -323,7 +323,9 @@ def test_gradient_checkpointing(tiny_model: Path, method: str) -> None:
 
 def test_nothing_was_trained(tiny_model: Path, tmp_path: Path) -> None:
     """Asking for a trained model before training says that, and how to train."""
-    error = fault(load_trained, tmp_path / "final", base=tiny_model, method="lora", dtype="fp32")
+    error = fault(
+        load_trained, tmp_path / "final", base=models.Base(tiny_model), method="lora", dtype="fp32"
+    )
     assert error.message == f"there are no trained weights at {tmp_path / 'final'}"
     assert "tunec train" in error.help
 
@@ -336,7 +338,9 @@ def test_adapter_comes_back(tiny_model: Path, tmp_path: Path) -> None:
             if "lora_B" in name:
                 parameter.normal_()
     model.save_pretrained(str(tmp_path / "final"))
-    again = load_trained(tmp_path / "final", base=tiny_model, method="lora", dtype="fp32")
+    again = load_trained(
+        tmp_path / "final", base=models.Base(tiny_model), method="lora", dtype="fp32"
+    )
     ids = torch.tensor([[5, 6, 7]])
     assert torch.equal(model.eval()(ids).logits, again.eval()(ids).logits)
 
@@ -356,6 +360,6 @@ def test_damaged_adapter(tiny_model: Path, tmp_path: Path, damage: str) -> None:
         config.write_text("{")
     else:
         config.unlink()
-    error = fault(load_trained, final, base=tiny_model, method="lora", dtype="fp32")
+    error = fault(load_trained, final, base=models.Base(tiny_model), method="lora", dtype="fp32")
     assert error.message.startswith(f"{final}: ")
     assert error.code == ExitCode.CHECKPOINT

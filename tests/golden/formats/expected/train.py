@@ -31,7 +31,9 @@ def main() -> None:
             device="cpu",
         )
         model = models.load_causal_lm(
-            RUN_DIR / "../model",
+            models.Base(
+                RUN_DIR / "../model",
+            ),
             dtype="bf16",
         )
         model = models.add_lora(

@@ -27,9 +27,11 @@ def main() -> None:
             device="cpu",
         )
         model = models.load_causal_lm(
-            RUN_DIR / "../../model",
+            models.Base(
+                RUN_DIR / "../../model",
+                attention="eager",
+            ),
             dtype="fp32",
-            attention="eager",
         )
         model = models.train_all(
             model,

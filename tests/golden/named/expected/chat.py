@@ -6,7 +6,7 @@ Start it with `tunec chat`, or with `python chat.py --help`.
 
 from pathlib import Path
 
-from tunec.runtime import inference
+from tunec.runtime import inference, models
 
 RUN_DIR = Path(__file__).resolve().parent
 
@@ -14,7 +14,9 @@ RUN_DIR = Path(__file__).resolve().parent
 def main() -> None:
     """Load what the command line asks for and answer."""
     inference.chat(
-        base=RUN_DIR / "../model",
+        base=models.Base(
+            RUN_DIR / "../model",
+        ),
         method="lora",
         trained=RUN_DIR / "final",
         merged=RUN_DIR / "merged",

@@ -32,9 +32,11 @@ def main() -> None:
             device="cpu",
         )
         model = models.load_causal_lm(
-            RUN_DIR / "../model",
+            models.Base(
+                RUN_DIR / "../model",
+                attention="sdpa",
+            ),
             dtype="fp32",
-            attention="sdpa",
         )
         model = models.train_all(
             model,

@@ -27,7 +27,9 @@ def main() -> None:
             device="cpu",
         )
         model = models.load_causal_lm(
-            RUN_DIR / "../model",
+            models.Base(
+                RUN_DIR / "../model",
+            ),
             dtype="fp32",
         )
         model = models.add_lora(

@@ -6,7 +6,7 @@ Start it with `tunec export`, or with `python export.py --help`.
 
 from pathlib import Path
 
-from tunec.runtime import export
+from tunec.runtime import export, models
 
 RUN_DIR = Path(__file__).resolve().parent
 
@@ -14,7 +14,9 @@ RUN_DIR = Path(__file__).resolve().parent
 def main() -> None:
     """Merge, write, and compare the result with what was trained."""
     export.export(
-        base=RUN_DIR / "../model",
+        base=models.Base(
+            RUN_DIR / "../model",
+        ),
         method="lora",
         trained=RUN_DIR / "final",
         output=RUN_DIR / "merged",

@@ -32,7 +32,9 @@ def main() -> None:
             device="cpu",
         )
         model = models.load_causal_lm(
-            RUN_DIR / "../model",
+            models.Base(
+                RUN_DIR / "../model",
+            ),
             dtype="fp32",
         )
         model = models.train_all(

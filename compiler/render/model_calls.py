@@ -1,0 +1,70 @@
+"""The model and its tokenizer in programs: where they come from, and how they are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..plan import Plan
+from ..spec import FileTemplate, NamedTemplate
+from .calls import Arg, Call, Places
+from .literals import python_literal
+
+TEMPLATE = "chat_template.jinja"
+"""The chat template in the run folder, where the spec names one of the library."""
+AROUND = "template_options.jinja"
+"""What stands around any other template, where the spec has options for it."""
+
+
+def base_call(plan: Plan, places: Places) -> Call:
+    """Return `models.Base(...)`: the model a run starts from, the same in every program."""
+    model = plan.spec.model
+    args = [_place(plan, places, model.path, plan.facts.model.state == "hub")]
+    if model.attention != "auto":
+        args.append(Arg("attention", python_literal(model.attention)))
+    return Call("models.Base", (*args, *_hub_args(plan, places)))
+
+
+def tokenizer_args(plan: Plan, places: Places) -> list[Arg]:
+    """Return the arguments of `models.load_tokenizer`."""
+    spec = plan.spec
+    path = spec.tokenizer.path or spec.model.path
+    args = [_place(plan, places, path, plan.facts.tokenizer.state == "hub")]
+    return [*args, *template_args(plan, places), *_hub_args(plan, places)]
+
+
+def template_args(plan: Plan, places: Places) -> Iterator[Arg]:
+    """Yield the arguments that put another chat template in place of the tokenizer's own."""
+    from ..chat import around, describe
+
+    template = plan.spec.template
+    if isinstance(template, FileTemplate):
+        yield Arg("chat_template", places.text(template.path))
+    if not isinstance(template, NamedTemplate):
+        if around(template) is not None:
+            yield Arg("around_template", f"RUN_DIR / {python_literal(AROUND)}", "its options")
+    else:
+        known = describe(template)
+        yield Arg("chat_template", f"RUN_DIR / {python_literal(TEMPLATE)}", f"{template.name}")
+        if known.eos_token is not None:
+            yield Arg("eos_token", python_literal(known.eos_token))
+        if known.special_tokens:
+            words = ", ".join(map(python_literal, known.special_tokens))
+            yield Arg("stop_words", f"[{words}]")
+
+
+def _hub_args(plan: Plan, places: Places) -> list[Arg]:
+    model = plan.spec.model
+    args = []
+    if model.revision is not None:
+        args.append(Arg("revision", python_literal(model.revision)))
+    if model.cache_dir is not None:
+        args.append(Arg("cache_dir", places.text(model.cache_dir)))
+    if model.token_env is not None:
+        args.append(Arg("token_env", python_literal(model.token_env), "the name, not the token"))
+    if model.trust_remote_code:
+        args.append(Arg("trust_remote_code", "True", "code shipped with the model runs"))
+    return args
+
+
+def _place(plan: Plan, places: Places, path: str, is_hub: bool) -> Arg:
+    return Arg("", python_literal(path) if is_hub else places.text(path))
