@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,11 @@ def compare(files: Mapping[str, str], folder: FolderFacts) -> list[FileChange]:
     return [FileChange(name, change) for name, change in changes.items()]
 
 
+def is_other_run(changes: Sequence[FileChange]) -> bool:
+    """Tell whether a run that was made by the files there is not the one that these files make."""
+    return any(c.change is not Change.SAME for c in changes if c.name in TRAINING)
+
+
 def _change(path: Path, text: str, recorded: Any) -> Change:
     try:
         there = path.read_bytes()
@@ -85,8 +90,7 @@ def check(files: Mapping[str, str], folder: FolderFacts, *, force: bool, replace
             f"{', '.join(edited)} in {folder.path} was changed by hand since it was compiled",
             help="move the change into the spec, or give it up with --force",
         )
-    trained = [item for item in changes if item.name in TRAINING]
-    if folder.started and not replace_run and any(c.change is not Change.SAME for c in trained):
+    if folder.started and not replace_run and is_other_run(changes):
         raise ApplyError(
             f"{folder.path} holds a run of another spec\n{_difference(files, folder)}",
             help="undo the change to go on with that run, name another `run.output_dir`, "

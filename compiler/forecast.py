@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .apply import Change, FileChange
+from .apply import Change, FileChange, is_other_run
 from .plan import Memory, Plan
 from .plan.layout import has_packed_rows
 
@@ -36,10 +36,16 @@ def _files(plan: Plan, changes: Sequence[FileChange]) -> Iterator[str]:
         Change.SAME: "as it is",
         Change.EDITED: "changed by hand: needs --force",
     }
-    yield f"in {plan.facts.output.path}"
-    for item in changes:
-        yield f"{item.change.value} {item.name:<15} {words[item.change]}"
     folder = plan.facts.output
+    bound = folder.started and is_other_run(changes)
+    yield f"in {folder.path}"
+    for item in changes:
+        text = words[item.change]
+        if bound and item.change is Change.CHANGED:
+            text = "differs"
+        yield f"{item.change.value} {item.name:<15} {text}"
+    if bound:
+        yield "the folder holds a run of another spec: nothing is written unless `tunec train --overwrite` ends it"
     if folder.finished:
         yield "the folder holds a finished run"
     elif folder.started:

@@ -377,6 +377,20 @@ def test_train_compiles_and_becomes_the_launcher(
     assert replaced[-1] == [str(script), "--resume"]
 
 
+def test_the_plan_of_a_run_that_stands_in_the_way(spec: Path, tunec: Tunec) -> None:
+    """What compiling would refuse, the plan does not promise."""
+    tunec("compile", spec)
+    Path("runs/first/metrics.jsonl").write_text('{"step": 1}\n')
+    changed = ["--set", "training.learning_rate=0.5"]
+    assert tunec("compile", spec, *changed).code == 4
+    out = tunec("plan", spec, *changed).out
+    assert "~ train.py        differs\n" in out
+    assert (
+        "the folder holds a run of another spec: nothing is written unless `tunec train --overwrite` ends it\n"
+    ) in out
+    assert "rewritten" not in out
+
+
 def test_an_existing_run_is_neither_resumed_nor_overwritten(
     spec: Path, tunec: Tunec, replaced: list[list[str]]
 ) -> None:
