@@ -87,6 +87,26 @@ def rope_kind(config: Config) -> str | None:
     return None
 
 
+def rope_length(config: Config) -> int | None:
+    """Return the length of text that rotary positions were made for, before any stretching that is known."""
+    part = text_part(config)
+    for name in ("rope_parameters", "rope_scaling"):
+        entry = part.get(name)
+        if isinstance(entry, Mapping):
+            length = whole(entry, "original_max_position_embeddings")
+            if length is not None and length > 0:
+                return length
+    length = whole(part, "max_position_embeddings")
+    return length if length is not None and length > 0 else None
+
+
+def rope_kinds(config: Config) -> int:
+    """Return how many kinds of rotary positions there are: some families have one for each kind of layer."""
+    entry = text_part(config).get("rope_parameters")
+    nested = [value for value in entry.values() if isinstance(value, Mapping)] if isinstance(entry, Mapping) else []  # fmt: skip
+    return len(nested) or 1
+
+
 def shows_rope(config: Config) -> bool:
     """Tell whether the configuration speaks of rotary positions."""
     part = text_part(config)

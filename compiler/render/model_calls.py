@@ -8,6 +8,7 @@ from ..plan import Plan
 from ..spec import FileTemplate, NamedTemplate
 from .calls import Arg, Call, Places
 from .literals import python_literal
+from .structure_calls import structure_args
 
 TEMPLATE = "chat_template.jinja"
 """The chat template in the run folder, where the spec names one of the library."""
@@ -15,12 +16,16 @@ AROUND = "template_options.jinja"
 """What stands around any other template, where the spec has options for it."""
 
 
-def base_call(plan: Plan, places: Places) -> Call:
-    """Return `models.Base(...)`: the model a run starts from, the same in every program."""
+def base_call(plan: Plan, places: Places, indent: int) -> Call:
+    """Return `models.Base(...)`: the model a run starts from, the same in every program.
+
+    Its arguments stand `indent` columns deep.
+    """
     model = plan.spec.model
     args = [_place(plan, places, model.path, plan.facts.model.state == "hub")]
     if model.attention != "auto":
         args.append(Arg("attention", python_literal(model.attention)))
+    args += structure_args(plan, indent)
     return Call("models.Base", (*args, *_hub_args(plan, places)))
 
 

@@ -19,6 +19,7 @@ from .literals import python_literal
 from .method_calls import method_call
 from .model_calls import base_call, template_args, tokenizer_args
 from .optimizer_calls import optimizer_call
+from .schedule_calls import schedule_text
 from .sources import source_call
 
 OBJECTIVES = {Sft: "Sft", Pretraining: "Pretraining"}
@@ -86,7 +87,7 @@ def _train(plan: Plan, places: Places) -> dict[str, object]:
         "device": spec.launch.device,
         "timeout_s": spec.deepspeed.timeout_s if spec.deepspeed.timeout_s != 1800 else None,
         "tokenizer": tokenizer_args(plan, places),
-        "base": base_call(plan, places),
+        "base": base_call(plan, places, 16),
         "dtype": spec.training.precision,
         "adapt": method_call(plan),
         "streaming": spec.data.streaming,
@@ -247,7 +248,7 @@ def _fit_args(plan: Plan) -> dict[str, list[Arg]]:
             *_length_args(plan, reasons),
             *_batch_args(batch, reasons),
         ],
-        "after": [Arg("schedule", python_literal(spec.training.schedule)), *after],
+        "after": [Arg("schedule", schedule_text(spec.training)), *after],
     }
 
 
@@ -323,7 +324,7 @@ def _merged(plan: Plan, places: Places) -> str:
 def _chat(plan: Plan, places: Places) -> dict[str, object]:
     spec, generation = plan.spec, plan.spec.generation
     args = [
-        Arg("base", nested(base_call(plan, places), 12)),
+        Arg("base", nested(base_call(plan, places, 12), 12)),
         Arg("method", python_literal(spec.method.type)),
         Arg("trained", 'RUN_DIR / "final"'),
         Arg("merged", _merged(plan, places)),
@@ -350,7 +351,7 @@ def _chat(plan: Plan, places: Places) -> dict[str, object]:
 def _export(plan: Plan, places: Places) -> dict[str, object]:
     spec = plan.spec
     args = [
-        Arg("base", nested(base_call(plan, places), 12)),
+        Arg("base", nested(base_call(plan, places, 12), 12)),
         Arg("method", python_literal(spec.method.type)),
         Arg("trained", 'RUN_DIR / "final"'),
         Arg("output", _merged(plan, places)),

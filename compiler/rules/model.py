@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts, ModelFacts
+from ..facts.config import rope_length
 from ..spec import FileTemplate, Spec, TokenizerTemplate
 from .common import text_at
 from .rule import Rule
@@ -191,7 +192,7 @@ def check_length(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     if limit is None or (rope is not None and rope.factor is None):
         return
     if rope is not None and rope.factor is not None and 1 < rope.factor <= 1024:
-        limit, scaled = int(limit * rope.factor), " when stretched"
+        limit, scaled = int((rope_length(facts.model.config) or limit) * rope.factor), " when stretched"
     if spec.data.max_length > limit:
         yield error(
             "M606",

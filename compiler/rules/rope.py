@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts
-from ..facts.config import rope_kind, shows_rope
+from ..facts.config import rope_kind, rope_kinds, shows_rope
 from ..spec import DynamicRope, Llama3Rope, Spec, YarnRope
 from .rule import Rule
 
@@ -20,7 +20,10 @@ WITHOUT_ROPE = frozenset(_OTHERS.split())
 
 
 def check_rope(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
-    """Rotary positions are to be stretched, but the model has none.
+    """Rotary positions are to be stretched, but the model has none, or several kinds.
+
+    Models with sliding windows may have positions of their own for each kind of layer; which of them to stretch, no
+    single factor says.
 
     Fails:
     ```toml
@@ -37,12 +40,18 @@ def check_rope(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     max_length = 1024
     ```
     """
-    kind = facts.model.text_type
-    if spec.model.rope is None or kind not in WITHOUT_ROPE or shows_rope(facts.model.config):
+    kind, config = facts.model.text_type, facts.model.config
+    if spec.model.rope is None:
+        return
+    if rope_kinds(config) > 1:
+        has = f"{rope_kinds(config)} kinds of rotary positions, which one factor does not fit"
+    elif kind in WITHOUT_ROPE and not shows_rope(config):
+        has = "no rotary positions to stretch"
+    else:
         return
     yield error(
         "M613",
-        f"a model of type `{kind}` has no rotary positions to stretch",
+        f"a model of type `{kind}` has {has}",
         ("model", "rope"),
         labels=(Label(("model", "path"), f"`{kind}`"),),
         helps=("remove `model.rope`",),

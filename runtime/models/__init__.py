@@ -1,7 +1,22 @@
 """Models and tokenizers: loading, adapters, import."""
 
-from .adapters import add_lora
+from .adapters import (
+    add_adalora,
+    add_boft,
+    add_ia3,
+    add_loha,
+    add_lokr,
+    add_lora,
+    add_oft,
+    add_prefix,
+    add_prompt,
+    add_vera,
+    text_ids,
+    token_ids,
+)
+from .blocks import train_blocks
 from .importer import fetch_program
 from .load import Base, load_causal_lm, load_tokenizer, train_all
+from .structure import Rope
 
-__all__ = ["Base", "add_lora", "fetch_program", "load_causal_lm", "load_tokenizer", "train_all"]
+__all__ = ["Base", "Rope", "add_adalora", "add_boft", "add_ia3", "add_loha", "add_lokr", "add_lora", "add_oft", "add_prefix", "add_prompt", "add_vera", "fetch_program", "load_causal_lm", "load_tokenizer", "text_ids", "token_ids", "train_all", "train_blocks"]

@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
+from typing import Any
 
 from ..credentials import token_of
 from ..data.around import put_around, read_template
 from ..errors import ExitCode, UserError
+from .dtypes import DTYPES as DTYPES
+from .dtypes import Dtype as Dtype
 from .folder import display
-
-Dtype = Literal["fp32", "bf16", "fp16"]
-DTYPES: dict[Dtype, torch.dtype] = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
+from .quantization import Quantization, finish_quantized, quantized_arguments
+from .structure import Rope, configured, finish
 
 
 @dataclass(frozen=True)
@@ -29,6 +24,8 @@ class Base:
     path: Path | str
     _: KW_ONLY
     attention: str = "auto"
+    rope: Rope | None = None
+    quantization: Quantization | None = None
     revision: str | None = None
     cache_dir: Path | None = None
     token_env: str | None = None
@@ -119,6 +116,8 @@ def _set_ends(
 def load_causal_lm(base: Base | Path | str, *, dtype: Dtype) -> Any:
     """Return the causal language model `base`, as it is set to be or by its path alone, with its weights in `dtype`.
 
+    Where `base` is quantized it says itself what its layers compute in.
+
     Raises:
         UserError: the folder is missing, a weight file is missing, truncated or not safetensors, or its
             tensors do not fit the configuration.
@@ -128,9 +127,14 @@ def load_causal_lm(base: Base | Path | str, *, dtype: Dtype) -> Any:
     settings = base if isinstance(base, Base) else Base(base)
     path, attention = settings.path, settings.attention
     _check_folder(path)
-    chosen = {} if attention == "auto" else {"attn_implementation": attention}
+    chosen: dict[str, Any] = {} if attention == "auto" else {"attn_implementation": attention}
     hub = _hub_arguments(**settings.hub)
+    quantization = settings.quantization
+    if quantization is not None:
+        chosen |= quantized_arguments(quantization)
+        dtype = quantization.dtype
     try:
+        chosen |= configured(settings, hub)
         model, info = AutoModelForCausalLM.from_pretrained(
             str(path),
             dtype=DTYPES[dtype],
@@ -139,10 +143,12 @@ def load_causal_lm(base: Base | Path | str, *, dtype: Dtype) -> Any:
             **chosen,
             **hub,
         )
+    except UserError:
+        raise
     except Exception as fault:
         raise _load_fault("model", path, fault) from None
     _check_complete(path, info)
-    return model
+    return finish_quantized(finish(model, settings), quantization)
 
 
 def stored_dtype(base: Base) -> Dtype:

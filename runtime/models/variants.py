@@ -44,5 +44,8 @@ def load_trained(trained: Path, *, base: Base, method: Method, dtype: Dtype) -> 
 
 
 def whole(base: Base, folder: Path) -> Base:
-    """Return how a model in a folder of its own, made from `base`, is loaded: nothing of it is on a hub."""
-    return replace(base, path=folder, revision=None, cache_dir=None, token_env=None)
+    """Return how a model in a folder of its own, made from `base`, is loaded: nothing of it is on a hub.
+
+    Its configuration says how its positions are stretched.
+    """
+    return replace(base, path=folder, revision=None, cache_dir=None, token_env=None, rope=None, quantization=None)

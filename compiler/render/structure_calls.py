@@ -1,0 +1,43 @@
+"""The structure of the model in programs: positions, attention, blocks, and the numbers it computes with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..facts.config import rope_length
+from ..field_types import class_of, fields_of
+from ..plan import Plan
+from .calls import Arg, Call, nested
+from .literals import python_literal
+
+
+def structure_args(plan: Plan, indent: int) -> Iterator[Arg]:
+    """Yield the arguments of `models.Base` that change the model itself; they stand `indent` columns deep."""
+    rope = plan.spec.model.rope
+    if rope is not None:
+        call, reason = _rope(plan, rope)
+        yield Arg("rope", nested(call, indent + 4), reason)
+
+
+def _rope(plan: Plan, rope: Any) -> tuple[Call, str]:
+    """Return the stretched positions, with the factor that the longest text needs where none is given."""
+    names = [name for name in fields_of(class_of(rope)) if name != "type"]
+    numbers = {name: value for name in names if (value := getattr(rope, name)) is not None}
+    reason, longest = "", plan.spec.data.max_length
+    if rope.factor is None:
+        length = rope_length(plan.facts.model.config)
+        if length is None:
+            numbers["max_length"] = longest
+        else:
+            numbers["factor"] = float(max(1, -(-longest // length)))
+            reason = f"{longest:,} / {length:,} positions, rounded up"
+    args = [Arg("", python_literal(rope.type))]
+    args += [
+        Arg(name, python_literal(value)) for name, value in sorted(numbers.items(), key=_by_place)
+    ]
+    return Call("models.Rope", tuple(args)), reason
+
+
+def _by_place(item: tuple[str, float]) -> bool:
+    return item[0] not in ("factor", "max_length")
