@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from .apply import Change, FileChange, is_other_run
 from .plan import Memory, Plan
 from .plan.layout import has_packed_rows
+from .spec import Lora, Prefix, Prompt
 
 GIB = 2**30
 
@@ -104,14 +105,23 @@ def _model(plan: Plan) -> Iterator[str]:
     yield f"weights   {spec.model.path}, {spec.training.precision}"
     if spec.model.trust_remote_code:
         yield "code      Python shipped with the model will run (model.trust_remote_code)"
-    if plan.lora is not None and plan.lora.num_modules is not None:
-        yield (
-            f"adapters  rank {plan.lora.rank}, alpha {plan.lora.alpha:g}, "
-            f"on {_count(plan.lora.num_modules, 'module', 'modules')}"
-        )
+    yield from _adapter(plan)
     if parameters is not None:
         share = 100 * parameters.trainable / parameters.total
         yield f"trained   {parameters.trainable:,} of {parameters.total:,} parameters ({share:.2f} %)"
+
+
+def _adapter(plan: Plan) -> Iterator[str]:
+    """Yield what is put beside the weights, and how often."""
+    adapter, method = plan.adapter, plan.spec.method
+    if adapter is not None and adapter.num_modules is not None:
+        sizes = [f"rank {adapter.rank}"] if adapter.rank is not None else []
+        sizes += [f"alpha {adapter.alpha:g}"] if adapter.alpha is not None else []
+        kind = "" if isinstance(method, Lora) else f"{method.type}, "
+        words = ", ".join([*sizes, f"on {_count(adapter.num_modules, 'module', 'modules')}"])
+        yield f"adapters  {kind}{words}"
+    elif isinstance(method, Prefix | Prompt):
+        yield f"adapters  {method.type}, {_count(method.num_tokens, 'virtual token', 'virtual tokens')}"
 
 
 def _memory(plan: Plan) -> Iterator[str]:

@@ -2,13 +2,13 @@
 
 from ..rules.memory import Memory, Parameters
 from .build import make_plan
-from .model import Batch, Derived, Duration, LoraPlan, Plan
+from .model import AdapterPlan, Batch, Derived, Duration, Plan
 
 __all__ = [
+    "AdapterPlan",
     "Batch",
     "Derived",
     "Duration",
-    "LoraPlan",
     "Memory",
     "Parameters",
     "Plan",

@@ -15,14 +15,14 @@ from ..rules.batch import micro_size
 from ..rules.data import num_held_out, total_rows
 from ..rules.look import data_facts
 from ..rules.memory import count_parameters, estimate
-from ..rules.method import targeted
 from ..rules.world import num_processes
-from ..spec import CatalogSource, Lora, Pretraining, Spec
+from ..spec import CatalogSource, Pretraining, Spec
 from ..structure import written_values
+from .adapter import plan_adapter
 from .deepspeed import deepspeed_config
 from .honoured import written_sources
 from .layout import has_packed_rows, packing, too_long
-from .model import Batch, Derived, Duration, LoraPlan, Plan
+from .model import Batch, Derived, Duration, Plan
 
 NOT_IN_NUMBERS = (
     *("workers", "batch_rows", "prepared_dir", "rebuild", "shared_storage"),
@@ -38,7 +38,7 @@ def make_plan(spec: Spec, facts: Facts, *, spec_name: str) -> Plan:
     derived: list[Derived] = []
     batch = _batch(spec, derived)
     duration = _duration(spec, facts, batch, derived)
-    lora = _lora(spec, facts, derived)
+    adapter = plan_adapter(spec, facts, derived)
     parameters = count_parameters(spec, facts)
     _defaults(spec, derived)
     return Plan(
@@ -48,7 +48,7 @@ def make_plan(spec: Spec, facts: Facts, *, spec_name: str) -> Plan:
         facts=facts,
         batch=batch,
         duration=duration,
-        lora=lora,
+        adapter=adapter,
         parameters=parameters,
         memory=estimate(spec, facts, batch.micro, parameters),
         deepspeed=deepspeed_config(spec, batch),
@@ -168,23 +168,6 @@ def _tokens(facts: Facts) -> int | None:
     sizes = [fact.text_bytes for fact in facts.data if fact.num_rows is not None]
     known = [size for size in sizes if size is not None]
     return sum(known) // BYTES_PER_TOKEN if len(known) == len(facts.data) else None
-
-
-def _lora(spec: Spec, facts: Facts, derived: list[Derived]) -> LoraPlan | None:
-    method = spec.method
-    if not isinstance(method, Lora):
-        return None
-    alpha = method.alpha if method.alpha is not None else 2.0 * method.rank
-    _add(derived, method.alpha, ("method", "alpha"), alpha, f"2 x rank {method.rank}")
-    if not facts.model.known:
-        return LoraPlan(method.rank, alpha, method.dropout, method.targets, None)
-    modules = targeted(method, facts.model.linear_modules())
-    names = tuple(sorted({name.rsplit(".", 1)[-1] for name in modules}))
-    if method.targets == "all-linear":
-        reason = f"all-linear: {len(modules)} modules of the model"
-        derived.append(Derived(("method", "targets"), names, reason))
-        return LoraPlan(method.rank, alpha, method.dropout, names, len(modules))
-    return LoraPlan(method.rank, alpha, method.dropout, method.targets, len(modules))
 
 
 def _defaults(spec: Spec, derived: list[Derived]) -> None:

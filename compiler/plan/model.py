@@ -54,14 +54,17 @@ class Duration:
 
 
 @frozen
-class LoraPlan:
-    """Adapters in numbers. `targets` is `all-linear` and the counts are None where the model is not here."""
+class AdapterPlan:
+    """Adapters in numbers: where they go, and the sizes that their method has."""
 
-    rank: int
-    alpha: float
-    dropout: float
     targets: tuple[str, ...] | str
+    """`all-linear` where the model is not here; empty for methods without targets."""
     num_modules: int | None
+    """None where the model is not here, or the method adapts no modules."""
+    rank: int | None = None
+    alpha: float | None = None
+    feedforward: tuple[str, ...] = ()
+    """Targets of (IA)³ whose input is scaled."""
 
 
 @frozen
@@ -74,7 +77,7 @@ class Plan:
     facts: Facts
     batch: Batch
     duration: Duration
-    lora: LoraPlan | None
+    adapter: AdapterPlan | None
     parameters: Parameters | None
     memory: Memory | None
     deepspeed: Mapping[str, Any]

@@ -16,7 +16,7 @@ def python_literal(value: Any) -> str:
     """Return `value` as a Python literal, the way ruff would write it.
 
     Raises:
-        TypeError: for anything but None, booleans, finite numbers, text and lists of these.
+        TypeError: for anything but None, booleans, finite numbers, text, and lists and dictionaries of these.
     """
     if value is None or type(value) in (bool, int):
         return repr(value)
@@ -26,6 +26,9 @@ def python_literal(value: Any) -> str:
         return _python_text(value)
     if type(value) in (list, tuple):
         return "[" + ", ".join(python_literal(item) for item in value) + "]"
+    if type(value) is dict:
+        items = (f"{python_literal(key)}: {python_literal(item)}" for key, item in value.items())
+        return "{" + ", ".join(items) + "}"
     raise TypeError(f"no Python literal for {value!r}")
 
 

@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
-from ..plan import Plan
+from collections.abc import Iterator
+from typing import Any
+
+from ..plan import AdapterPlan, Plan
+from ..rules.common import TARGETED
+from ..rules.counts import trained_blocks
+from ..rules.modules import num_blocks
+from ..spec import (
+    AdaLora,
+    Boft,
+    Freeze,
+    Ia3,
+    Loha,
+    Lokr,
+    Lora,
+    Oft,
+    PissaInit,
+    Prefix,
+    Prompt,
+    Vera,
+)
 from .calls import Arg, Call
 from .literals import python_literal
 
@@ -13,24 +33,107 @@ def method_call(plan: Plan) -> Call:
     extra = [Arg("gradient_checkpointing", "True")] if checkpointing else []
     if checkpointing and plan.spec.training.checkpointing_reentrant:
         extra.append(Arg("reentrant", "True"))
-    if plan.lora is None:
+    method, adapter = plan.spec.method, plan.adapter
+    if isinstance(method, Freeze):
+        return Call("models.train_blocks", (Arg("", "model"), *_blocks(method, plan), *extra))
+    if adapter is None:
         return Call("models.train_all", (Arg("", "model"), *extra))
-    lora = plan.lora
-    args = [
-        Arg("", "model"),
-        Arg("rank", python_literal(lora.rank)),
-        Arg("alpha", python_literal(lora.alpha), f"update scaled by {lora.alpha / lora.rank:g}"),
-        Arg("dropout", python_literal(lora.dropout)),
-        Arg("targets", _targets(lora.targets), _modules(lora.num_modules)),
-    ]
-    return Call("models.add_lora", (*args, *extra))
+    args = [*_own(method, adapter), *_targeted(method, adapter)]
+    return Call(f"models.add_{method.type}", (Arg("", "model"), *args, *extra))
 
 
-def _targets(targets: tuple[str, ...] | str) -> str:
-    if isinstance(targets, str):
-        return python_literal(targets)
-    lines = "".join(f"\n                {python_literal(name)}," for name in targets)
-    return f"[{lines}\n            ]"
+def _own(method: Any, adapter: AdapterPlan) -> Iterator[Arg]:
+    """Yield what only this method is told, before its targets."""
+    match method:
+        case Lora() | AdaLora() | Loha() | Lokr() | Vera():
+            yield Arg("rank", python_literal(method.rank))
+            if isinstance(method, AdaLora):
+                yield Arg("initial_rank", python_literal(method.initial_rank))
+            if adapter.alpha is not None:
+                yield Arg("alpha", python_literal(float(adapter.alpha)), _scale(method, adapter))
+            yield Arg("dropout", python_literal(float(method.dropout)))
+        case Oft():
+            size = 32 if method.num_blocks is None else None
+            given = {"block_size": method.block_size or size, "num_blocks": method.num_blocks}
+            yield from _given(given, {"block_size": None, "num_blocks": None})
+            yield from _given({"dropout": float(method.dropout)}, {"dropout": 0.0})
+        case Boft():
+            yield Arg("block_size", python_literal(method.block_size))
+            yield Arg("factors", python_literal(method.factors))
+            yield from _given({"dropout": float(method.dropout)}, {"dropout": 0.0})
+        case Prefix():
+            yield Arg("num_tokens", python_literal(method.num_tokens))
+            yield from _given({"projection": method.projection}, {"projection": False})
+        case Prompt():
+            yield Arg("num_tokens", python_literal(method.num_tokens))
+            if method.text is not None:
+                yield Arg("start", f"models.text_ids(tokenizer, {python_literal(method.text)})")
+
+
+def _targeted(method: Any, adapter: AdapterPlan) -> Iterator[Arg]:
+    """Yield the modules a method goes to, and what it is told about them."""
+    if not isinstance(method, TARGETED):
+        return
+    yield Arg("targets", _names(adapter.targets), _modules(adapter.num_modules))
+    if isinstance(method, Ia3):
+        yield Arg("feedforward", _names(adapter.feedforward), "of these the input is scaled")
+    if isinstance(method, AdaLora):
+        names = {"warmup_steps": 0, "final_steps": 0, "interval": 1}
+        yield from _given({name: getattr(method, name) for name in names}, names)
+    if isinstance(method, Lora):
+        yield from _lora(method)
+    yield from _given({"layers": method.layers, "full_modules": method.full_modules}, {})
+    if isinstance(method, Lora) and method.trainable_tokens:
+        tokens = _names(method.trainable_tokens)
+        yield Arg("trainable_tokens", f"models.token_ids(tokenizer, {tokens})")
+
+
+def _lora(method: Lora) -> Iterator[Arg]:
+    names = {"rank_stabilized": False, "dora": False, "bias": "none"}
+    yield from _given({name: getattr(method, name) for name in names}, names)
+    yield from _given({"init": method.init.type}, {"init": "default"})
+    if isinstance(method.init, PissaInit):
+        if not method.init.exact:
+            yield Arg("iterations", python_literal(method.init.iterations))
+        yield from _given({"convert": method.init.convert}, {"convert": False})
+    patterns = {"rank_pattern": method.rank_pattern, "alpha_pattern": method.alpha_pattern}
+    yield from _given({**patterns, "parameters": method.parameters}, {})
+
+
+def _blocks(method: Freeze, plan: Plan) -> Iterator[Arg]:
+    count = num_blocks(plan.facts.model)
+    if count is not None:
+        numbers = list(trained_blocks(method, count))
+        yield Arg("blocks", python_literal(numbers), f"of {count}")
+    else:
+        last = list(range(-method.blocks, 0))
+        first = list(range(method.blocks))
+        yield Arg("blocks", python_literal(last if method.side == "last" else first))
+    if method.modules != "all":
+        yield Arg("modules", _names(method.modules))
+    yield from _given({"extra_modules": method.extra_modules}, {})
+
+
+def _given(values: dict[str, Any], defaults: dict[str, Any]) -> Iterator[Arg]:
+    """Yield the values that differ from what the call takes for granted; without a default, those that are not empty."""
+    for name, value in values.items():
+        if (value != defaults[name]) if name in defaults else value:
+            text = _names(value) if isinstance(value, tuple) else python_literal(value)
+            yield Arg(name, text)
+
+
+def _scale(method: Any, adapter: AdapterPlan) -> str:
+    if isinstance(method, AdaLora) or not adapter.rank or adapter.alpha is None:
+        return ""
+    stable = isinstance(method, Lora) and method.rank_stabilized
+    return f"update scaled by {adapter.alpha / (adapter.rank ** (0.5 if stable else 1)):g}"
+
+
+def _names(names: tuple[Any, ...] | str) -> str:
+    if isinstance(names, str):
+        return python_literal(names)
+    lines = "".join(f"\n                {python_literal(name)}," for name in names)
+    return f"[{lines}\n            ]" if names else "[]"
 
 
 def _modules(count: int | None) -> str:

@@ -8,9 +8,10 @@ from attrs import frozen
 
 from ..diagnostics import Diagnostic, Label, error
 from ..facts import Facts
-from ..spec import Full, Lora, Spec
+from ..spec import Full, Spec
 from .batch import micro_size
-from .method import targeted
+from .common import WHOLE
+from .counts import trained_and_added
 from .rule import Rule
 from .world import num_processes
 
@@ -54,14 +55,11 @@ class Memory:
 
 def count_parameters(spec: Spec, facts: Facts) -> Parameters | None:
     """Return how many parameters there are, or None where the model or the method does not tell."""
-    total = facts.model.parameter_count()
-    if total is None or not isinstance(spec.method, Full | Lora):
+    total, counted = facts.model.parameter_count(), trained_and_added(spec, facts)
+    if total is None or counted is None:
         return None
-    if isinstance(spec.method, Full):
-        return Parameters(total, total)
-    modules = targeted(spec.method, facts.model.linear_modules()).values()
-    added = sum(spec.method.rank * sum(tensor.shape) for tensor in modules)
-    return Parameters(total + added, added)
+    trained, added = counted
+    return Parameters(total + added, trained)
 
 
 def estimate(spec: Spec, facts: Facts, micro: int, parameters: Parameters | None) -> Memory | None:
@@ -79,7 +77,8 @@ def estimate(spec: Spec, facts: Facts, micro: int, parameters: Parameters | None
     gradients = parameters.trainable * width // (shards if stage >= 2 else 1)
     states = parameters.trainable * (8 if width == 4 else 12) // (shards if stage >= 1 else 1)
     offloaded = spec.deepspeed.offload_optimizer == "cpu" and spec.launch.device == "gpu"
-    saved = parameters.trainable * (12 if width == 4 else 14)
+    written = parameters.total if isinstance(spec.method, WHOLE) else parameters.trainable
+    saved = parameters.trainable * (8 if width == 4 else 12) + written * width
     return Memory(
         weights=weights,
         gradients=gradients,
@@ -88,7 +87,7 @@ def estimate(spec: Spec, facts: Facts, micro: int, parameters: Parameters | None
         other=PROCESS_BYTES[spec.launch.device] + LOSS_CHUNK_BYTES,
         host_optimizer=states if offloaded else 0,
         checkpoint=saved,
-        final=(parameters.total if isinstance(spec.method, Full) else parameters.trainable) * width,
+        final=written * width,
     )
 
 

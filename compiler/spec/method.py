@@ -72,8 +72,9 @@ class PissaInit:
     exact: bool = False
     """Compute the exact decomposition instead, which is slow."""
 
-    convert: bool = False
-    """Write the result as an ordinary LoRA adapter of the original weights."""
+    convert: bool = True
+    """Write the result as an ordinary LoRA adapter of the original weights, of twice the rank. Otherwise whoever loads
+    it computes the decomposition again, which must be the `exact` one."""
 
 
 @section

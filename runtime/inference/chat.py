@@ -14,7 +14,7 @@ from typing import Any, Literal
 from ..errors import ExitCode, UserError
 from ..models.folder import display
 from ..models.load import Base, Dtype, load_causal_lm, load_tokenizer
-from ..models.variants import Method, load_trained, whole
+from ..models.variants import WHOLE, Method, load_trained, whole
 from ..session import program
 from ..storage import step_directories, step_of
 
@@ -218,7 +218,7 @@ def _options(method: Method) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="tunec chat SPEC", description="Talk to the model of a run.", epilog=HELP
     )
-    trained = ["adapter", "trained"] if method == "lora" else ["trained"]
+    trained = ["adapter", "trained"] if method not in WHOLE else ["trained"]
     parser.add_argument(
         "--model",
         choices=["base", *trained, "merged"],
@@ -257,11 +257,11 @@ def _default_variant(trained: Path) -> Variant:
 
 def _checkpoint(checkpoints: Path, step: int, method: Method) -> Path:
     folder = checkpoints / f"step-{step}" / "adapter"
-    if method != "lora" or not folder.is_dir():
+    if method in WHOLE or not folder.is_dir():
         there = ", ".join(str(step_of(path)) for path in step_directories(checkpoints)[::-1])
         raise UserError(
             f"there is no adapter of step {step}",
-            help=f"steps with a checkpoint: {there or 'none'}; only LoRA runs keep weights to talk to there",
+            help=f"steps with a checkpoint: {there or 'none'}; only runs that train adapters keep weights to talk to there",
             code=ExitCode.CONFLICT,
         )
     return folder

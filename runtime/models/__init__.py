@@ -17,6 +17,32 @@ from .adapters import (
 from .blocks import train_blocks
 from .importer import fetch_program
 from .load import Base, load_causal_lm, load_tokenizer, train_all
+from .quantization import BitsAndBytes, Eetq, Hqq, Quanto, TorchAo
 from .structure import Rope
 
-__all__ = ["Base", "Rope", "add_adalora", "add_boft", "add_ia3", "add_loha", "add_lokr", "add_lora", "add_oft", "add_prefix", "add_prompt", "add_vera", "fetch_program", "load_causal_lm", "load_tokenizer", "text_ids", "token_ids", "train_all", "train_blocks"]
+__all__ = [
+    "Base",
+    "BitsAndBytes",
+    "Eetq",
+    "Hqq",
+    "Quanto",
+    "Rope",
+    "TorchAo",
+    "add_adalora",
+    "add_boft",
+    "add_ia3",
+    "add_loha",
+    "add_lokr",
+    "add_lora",
+    "add_oft",
+    "add_prefix",
+    "add_prompt",
+    "add_vera",
+    "fetch_program",
+    "load_causal_lm",
+    "load_tokenizer",
+    "text_ids",
+    "token_ids",
+    "train_all",
+    "train_blocks",
+]

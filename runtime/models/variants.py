@@ -10,12 +10,35 @@ from typing import Any, Literal
 from ..errors import ExitCode, UserError
 from .folder import display
 from .load import Base, Dtype, load_causal_lm
+from .quantization import dequantize
 
-Method = Literal["lora", "full"]
+Method = Literal[
+    "lora",
+    "full",
+    "freeze",
+    "oft",
+    "boft",
+    "ia3",
+    "adalora",
+    "vera",
+    "loha",
+    "lokr",
+    "prefix",
+    "prompt",
+    "lisa",
+]
+WHOLE: tuple[Method, ...] = ("full", "freeze", "lisa")
+"""Methods that save the whole model; all others save an adapter."""
+VIRTUAL: tuple[Method, ...] = ("prefix", "prompt")
+"""Methods whose adapters are inputs, which no weights can take up."""
 
 
-def load_trained(trained: Path, *, base: Base, method: Method, dtype: Dtype) -> Any:
+def load_trained(
+    trained: Path, *, base: Base, method: Method, dtype: Dtype, dequantized: bool = False
+) -> Any:
     """Return the trained model: the base with its adapter on top, or the fully trained weights.
+
+    A quantized base stays quantized; `dequantized` gives it plain layers in fp32 with the same weights.
 
     Raises:
         UserError: nothing was trained yet, or the files are damaged.
@@ -26,11 +49,13 @@ def load_trained(trained: Path, *, base: Base, method: Method, dtype: Dtype) -> 
             help="train first: `tunec train SPEC`, or name a checkpoint",
             code=ExitCode.CONFLICT,
         )
-    if method == "full":
+    if method in WHOLE:
         return load_causal_lm(whole(base, trained), dtype=dtype)
     from peft import PeftModel
 
     model = load_causal_lm(base, dtype=dtype)
+    if dequantized:
+        model = dequantize(model)
     try:
         # PEFT only warns of an adapter that lacks tensors, and leaves zeros in their place.
         with warnings.catch_warnings():
@@ -48,4 +73,12 @@ def whole(base: Base, folder: Path) -> Base:
 
     Its configuration says how its positions are stretched.
     """
-    return replace(base, path=folder, revision=None, cache_dir=None, token_env=None, rope=None, quantization=None)
+    return replace(
+        base,
+        path=folder,
+        revision=None,
+        cache_dir=None,
+        token_env=None,
+        rope=None,
+        quantization=None,
+    )

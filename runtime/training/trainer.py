@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +21,9 @@ from ..data.samples import Samples
 from ..data.stream.reader import StreamedSamples
 from ..errors import ExitCode, UserError
 from ..models.adapters import is_adapted
+from ..models.adapters.saving import belongs_to_adapter, prompt_parameters, write_adapter
 from ..models.saved import save_tokenizer
+from ..models.sharded import gathered, whole_state
 from ..session import Session
 from ..storage import commit_directory, disk_errors, prune, staging_directory
 from .evaluation import Evaluation, mean_losses
@@ -29,6 +31,7 @@ from .isolation import check_isolation
 from .metrics import EVAL_LOSS, MetricsFile, told_losses
 from .optimizers import Optimizer
 from .progress import Progress
+from .schedules import Name, RateScheduler, Schedule
 
 
 class Objective(Protocol):
@@ -51,6 +54,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
     """`transformers.Trainer` with an exact order, an exact mean and checkpoints that are complete or absent."""
 
     optimizer: Any
+    lr_scheduler: Any
     control: Any
 
     def __init__(
@@ -72,6 +76,8 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         log_every: int,
         fingerprint: str,
         optimizer: Optimizer,
+        schedule: Schedule | Name,
+        warmup_steps: int,
         model: Any,
         args: transformers.TrainingArguments,
         tokenizer: Any,
@@ -87,6 +93,8 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         self.keep_checkpoints = keep_checkpoints
         self.fingerprint = fingerprint
         self.optimizer_settings = optimizer
+        self.schedule = schedule
+        self.warmup_steps = warmup_steps
         self.collator = collator
         self.batches = batches
         self.micro_size = micro_size
@@ -202,12 +210,24 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
             )
         return self.optimizer
 
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> RateScheduler:
+        """Return what sets the learning rate of each step."""
+        if self.lr_scheduler is None:
+            self.lr_scheduler = RateScheduler(
+                self.optimizer,
+                self.schedule,
+                warmup_steps=self.warmup_steps,
+                num_steps=self.num_steps,
+            )
+        return self.lr_scheduler
+
     # Evaluation
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Return the mean loss over all evaluation samples, every token counted once, and that of each set."""
         with self.session.clock.phase("evaluate"):
             metrics = self._eval_losses()
+        self.lr_scheduler.observe(metrics[EVAL_LOSS])
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -287,11 +307,15 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
 
     def save_weights(self, folder: Path) -> None:
         """Write adapter or model with its tokenizer in the Hugging Face layout; all processes must call it."""
-        state = _consolidated(self.model_wrapped, adapter_only=is_adapted(self.model))
-        if self.session.is_main:
-            folder.mkdir(parents=True, exist_ok=True)
-            self.model.save_pretrained(str(folder), state_dict=state)
-            save_tokenizer(folder, self.processing_class, self.model)
+        state = _consolidated(self.model_wrapped, self.model)
+        with gathered(*prompt_parameters(self.model)):
+            if self.session.is_main:
+                folder.mkdir(parents=True, exist_ok=True)
+                if is_adapted(self.model):
+                    write_adapter(self.model, folder, state)
+                else:
+                    self.model.save_pretrained(str(folder), state_dict=state)
+                save_tokenizer(folder, self.processing_class, self.model)
 
     def _barrier(self) -> None:
         if self.session.num_ranks > 1:
@@ -419,14 +443,10 @@ def _is_packed(samples: Samples) -> bool:
     return isinstance(samples, PackedSamples)
 
 
-def _consolidated(engine: Any, *, adapter_only: bool) -> dict[str, Tensor]:
+def _consolidated(engine: Any, model: Any) -> dict[str, Tensor]:
     """Return whole tensors on rank 0, also where ZeRO-3 has spread them over the processes."""
-    if engine.zero_optimization_partition_weights():
-        state = engine._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=adapter_only)
-        return dict(state or {})
-    wanted: Sequence[tuple[str, Tensor]] = [
-        (name, value)
-        for name, value in engine.module.state_dict().items()
-        if not adapter_only or "lora_" in name
-    ]
-    return dict(wanted)
+    if not engine.zero_optimization_partition_weights():
+        return dict(engine.module.state_dict())
+    if is_adapted(model):
+        return whole_state(engine.module, belongs_to_adapter(model))
+    return dict(engine._zero3_consolidated_16bit_state_dict() or {})

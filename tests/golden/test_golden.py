@@ -103,4 +103,4 @@ def test_runs(golden: Path, golden_workspace: Path) -> None:
     assert plan.parameters is not None
     assert report["trainable_parameters"] == plan.parameters.trainable
     weights = [file.name for file in (run_dir / "final").glob("*.safetensors")]
-    assert weights == ["adapter_model.safetensors" if plan.lora else "model.safetensors"]
+    assert weights == ["adapter_model.safetensors" if plan.adapter else "model.safetensors"]

@@ -1,0 +1,53 @@
+"""The adapters of a plan: their targets by name, and the values that a spec leaves open."""
+
+from __future__ import annotations
+
+from ..diagnostics import SpecPath
+from ..facts import Facts
+from ..rules.adapted import adapted
+from ..rules.common import ADAPTERS, TARGETED
+from ..rules.counts import feedforward
+from ..spec import AdaLora, Ia3, Loha, Lokr, Lora, Oft, Spec, Vera
+from .model import AdapterPlan, Derived
+
+
+def plan_adapter(spec: Spec, facts: Facts, derived: list[Derived]) -> AdapterPlan | None:
+    """Return the adapters in numbers, and note what was derived; None where the method has none."""
+    method = spec.method
+    if not isinstance(method, ADAPTERS):
+        return None
+    if not isinstance(method, TARGETED):
+        return AdapterPlan((), None)
+    rank = method.rank if isinstance(method, Lora | AdaLora | Vera | Loha | Lokr) else None
+    alpha = _alpha(spec, derived)
+    if isinstance(method, Oft) and method.block_size is None and method.num_blocks is None:
+        _add(derived, ("method", "block_size"), 32, "neither block_size nor num_blocks is given")
+    modules = adapted(method, facts.model)
+    targets: tuple[str, ...] | str = method.targets
+    if modules and method.targets == "all-linear":
+        targets = tuple(sorted({name.rsplit(".", 1)[-1] for name in modules}))
+        reason = f"all-linear: {len(modules)} modules of the model"
+        _add(derived, ("method", "targets"), targets, reason)
+    scaled: tuple[str, ...] = ()
+    if isinstance(method, Ia3) and not isinstance(targets, str):
+        scaled = feedforward(method, targets)
+        if not method.feedforward:
+            _add(derived, ("method", "feedforward"), scaled, "targets that end a network")
+    num_modules = len(modules) if facts.model.known else None
+    return AdapterPlan(targets, num_modules, rank, alpha, scaled)
+
+
+def _alpha(spec: Spec, derived: list[Derived]) -> float | None:
+    method = spec.method
+    if not isinstance(method, Lora | AdaLora | Loha | Lokr):
+        return None
+    if method.alpha is not None:
+        return method.alpha
+    times = 2 if isinstance(method, Lora | AdaLora) else 1
+    alpha, words = float(times * method.rank), "2 x rank" if times == 2 else "rank"
+    _add(derived, ("method", "alpha"), alpha, f"{words} {method.rank}")
+    return alpha
+
+
+def _add(derived: list[Derived], path: SpecPath, value: object, reason: str) -> None:
+    derived.append(Derived(path, value, reason))

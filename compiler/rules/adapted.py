@@ -1,0 +1,73 @@
+"""Which modules of the model a method puts something beside, by the rules PEFT goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..facts import ModelFacts
+from ..facts.weights import TensorFacts
+from ..spec import AdaLora, Boft, Ia3, Loha, Lokr, Lora, Oft, Vera
+from .modules import BLOCK, HEADS
+
+Targeted = Lora | Oft | Boft | Ia3 | AdaLora | Vera | Loha | Lokr
+
+
+def adapted(method: Targeted, model: ModelFacts) -> dict[str, TensorFacts]:
+    """Return the modules that get an adapter with the shapes of their weights."""
+    modules = model.linear_modules()
+    if method.targets != "all-linear":
+        every = _two_dimensional(model)
+        modules = {n: t for n, t in every.items() if any(is_called(n, w) for w in method.targets)}
+    return {
+        name: tensor
+        for name, tensor in modules.items()
+        if not any(name.endswith(full) for full in method.full_modules)
+        and (not method.layers or _block(name) in method.layers)
+    }
+
+
+def is_called(name: str, wanted: str) -> bool:
+    """Tell whether a module is called `wanted`, or ends in `.wanted`."""
+    return name == wanted or name.endswith(f".{wanted}")
+
+
+def in_full(model: ModelFacts, modules: Sequence[str]) -> int:
+    """Return the number of parameters of the modules that are trained in full."""
+    tensors = model.tensors or {}
+    found = {n for n in tensors for wanted in modules if f"{wanted}." in f"{n}."}
+    count = sum(tensors[name].count for name in found)
+    embeds = embedding(model)
+    if embeds is not None and model.is_tied and HEADS & set(modules):
+        # The head is trained in the embeddings' place, once.
+        count += 0 if embeds[0] in found else embeds[1].count
+    return count
+
+
+def embedding(model: ModelFacts) -> tuple[str, TensorFacts] | None:
+    """Return the input embeddings: the first two-dimensional weight that has a row for each token."""
+    rows = model.embedding_rows
+    for name, tensor in (model.tensors or {}).items():
+        if len(tensor.shape) == 2 and tensor.shape[0] == rows and not _is_head(name):
+            return name, tensor
+    return None
+
+
+def _two_dimensional(model: ModelFacts) -> dict[str, TensorFacts]:
+    found = {
+        name.removesuffix(".weight"): tensor
+        for name, tensor in (model.tensors or {}).items()
+        if name.endswith(".weight") and len(tensor.shape) == 2
+    }
+    embeds = embedding(model)
+    if model.is_tied and embeds is not None:
+        found.setdefault("lm_head", embeds[1])
+    return found
+
+
+def _is_head(name: str) -> bool:
+    return name.removesuffix(".weight").rsplit(".", 1)[-1] in HEADS
+
+
+def _block(name: str) -> int | None:
+    found = BLOCK.search(f"{name}.")
+    return int(found[1]) if found else None

@@ -1,0 +1,23 @@
+"""Adapters, by PEFT: small trained parts beside, in or before frozen weights."""
+
+from .attach import is_adapted
+from .lora import add_lora
+from .others import add_adalora, add_boft, add_ia3, add_loha, add_lokr, add_oft, add_vera
+from .prompts import add_prefix, add_prompt, num_virtual_tokens, text_ids, token_ids
+
+__all__ = [
+    "add_adalora",
+    "add_boft",
+    "add_ia3",
+    "add_loha",
+    "add_lokr",
+    "add_lora",
+    "add_oft",
+    "add_prefix",
+    "add_prompt",
+    "add_vera",
+    "is_adapted",
+    "num_virtual_tokens",
+    "text_ids",
+    "token_ids",
+]

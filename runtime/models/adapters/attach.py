@@ -1,0 +1,82 @@
+"""Putting PEFT adapters on a model: what all methods have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...errors import UserError
+from ..quantization import visible
+
+Targets = Sequence[str] | str
+"""Names of modules, or `all-linear`: every linear layer but the output head."""
+
+
+def attach(
+    model: Any,
+    config: Any,
+    *,
+    targets: Targets,
+    gradient_checkpointing: bool = False,
+    reentrant: bool = False,
+) -> Any:
+    """Return the model with the adapters that `config` describes; only they are trainable.
+
+    Raises:
+        UserError: PEFT refuses, or a target matches no module.
+    """
+    from peft import get_peft_model
+
+    try:
+        adapted = get_peft_model(model, config)
+    except (ValueError, TypeError, AssertionError, NotImplementedError) as fault:
+        cause = (str(fault).splitlines() or [type(fault).__name__])[0]
+        raise UserError(f"cannot add adapters: {cause}", help="see `method.targets`") from None
+    _check_matched(adapted, targets)
+    return prepare(adapted, gradient_checkpointing=gradient_checkpointing, reentrant=reentrant)
+
+
+def prepare(adapted: Any, *, gradient_checkpointing: bool, reentrant: bool) -> Any:
+    """Return the adapted model, recomputing activations where asked to."""
+    if gradient_checkpointing:
+        adapted.enable_input_require_grads()
+        adapted.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    return adapted
+
+
+def listed(targets: Targets) -> list[str] | str:
+    """Return targets the way PEFT takes them."""
+    return targets if isinstance(targets, str) else list(targets)
+
+
+def common(
+    model: Any, targets: Targets, layers: Sequence[int], full_modules: Sequence[str]
+) -> dict[str, Any]:
+    """Return what the configurations of all methods with targets are told."""
+    return {
+        "task_type": "CAUSAL_LM",
+        "target_modules": visible(model, listed(targets)),
+        "layers_to_transform": list(layers) or None,
+        "modules_to_save": list(full_modules) or None,
+    }
+
+
+def is_adapted(model: Any) -> bool:
+    """Tell whether the model carries PEFT adapters."""
+    return hasattr(model, "peft_config")
+
+
+def is_tied(model: Any) -> bool:
+    """Tell whether output head and input embeddings are one."""
+    return bool(model.config.get_text_config().tie_word_embeddings)
+
+
+def _check_matched(adapted: Any, targets: Targets) -> None:
+    """PEFT complains only when no target at all matches."""
+    names = adapted.targeted_module_names
+    for target in [] if isinstance(targets, str) else targets:
+        if not any(name == target or name.endswith(f".{target}") for name in names):
+            raise UserError(
+                f"cannot add adapters: the model has no module `{target}`",
+                help="see `method.targets`",
+            )

@@ -1,0 +1,77 @@
+"""Low-rank adapters and what they start from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from .attach import Targets, attach, common, is_tied
+from .conversion import keep_start
+
+Init = Literal["default", "gaussian", "pissa", "olora"]
+
+
+def add_lora(
+    model: Any,
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    targets: Targets,
+    rank_stabilized: bool = False,
+    dora: bool = False,
+    bias: Literal["none", "all", "lora-only"] = "none",
+    init: Init = "default",
+    iterations: int | None = None,
+    convert: bool = False,
+    rank_pattern: Mapping[str, int] | None = None,
+    alpha_pattern: Mapping[str, float] | None = None,
+    layers: Sequence[int] = (),
+    full_modules: Sequence[str] = (),
+    parameters: Sequence[str] = (),
+    trainable_tokens: Sequence[int] = (),
+    gradient_checkpointing: bool = False,
+    reentrant: bool = False,
+) -> Any:
+    """Return the model with LoRA adapters on the modules named `targets`; only the adapters are trainable.
+
+    `targets` may be `all-linear`: every linear layer but the output head. `reentrant` picks the older kind of
+    gradient checkpointing.
+
+    The update of a module is `alpha / rank * B A x` (Hu et al. 2021, arXiv:2106.09685), A drawn at random
+    and B zero, so that training starts from the model as it was. With `rank_stabilized` it is multiplied by
+    `alpha / sqrt(rank)` (arXiv:2312.03732), with `dora` the magnitudes of the weights are learned apart
+    (arXiv:2402.09353). `pissa` and `olora` move a part of the weights into the adapters and leave the frozen weights
+    without it; `iterations` are those of a fast decomposition, None is the exact one, and `convert` saves the result
+    as an ordinary adapter of the weights as they were.
+
+    Raises:
+        UserError: a target matches no module.
+    """
+    from peft import LoraConfig
+
+    start = init if init != "pissa" or iterations is None else f"pissa_niter_{iterations}"
+    config = LoraConfig(
+        **common(model, targets, layers, full_modules),
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        use_rslora=rank_stabilized,
+        use_dora=dora,
+        bias=bias.replace("-", "_"),
+        init_lora_weights=True if init == "default" else start,
+        rank_pattern=dict(rank_pattern or {}),
+        alpha_pattern=dict(alpha_pattern or {}),
+        target_parameters=list(parameters) or None,
+        trainable_token_indices=list(trainable_tokens) or None,
+        # Trained copies of tied weights stay tied, or the model could not be saved the way it was loaded.
+        ensure_weight_tying=is_tied(model) and bool(full_modules),
+    )
+    adapted = attach(
+        model,
+        config,
+        targets=targets,
+        gradient_checkpointing=gradient_checkpointing,
+        reentrant=reentrant,
+    )
+    return keep_start(adapted) if convert else adapted

@@ -1,0 +1,39 @@
+"""Whole tensors of a model whose weights may be spread over the processes (ZeRO stage 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def gathered(*parameters: Any) -> Any:
+    """Return a context in which the parameters are whole on every process, and what rank 0 changes is kept."""
+    if not any(hasattr(parameter, "ds_id") for parameter in parameters):
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=0)
+
+
+@torch.no_grad()
+def whole_state(model: Any, wanted: Callable[[str, Any], bool]) -> dict[str, Tensor]:
+    """Return the state of a sharded model with the parameters that are `wanted`, by name, and all buffers.
+
+    One parameter is gathered at a time, by all processes together; only rank 0 keeps it.
+    """
+    state: dict[str, Tensor] = {}
+    keeps = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name, parameter in parameters.items():
+        if wanted(name, parameter):
+            with gathered(parameter):
+                if keeps:
+                    state[name] = parameter.detach().cpu().clone()
+    if keeps:
+        kept = model.state_dict(keep_vars=True)
+        state |= {n: v.detach() for n, v in kept.items() if n not in parameters}
+    return state
