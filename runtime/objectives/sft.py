@@ -11,19 +11,25 @@ from torch.nn import functional
 
 from ..data.layouts import model_inputs
 from ..data.samples import IGNORED
+from ..models.adapters import num_virtual_tokens
 from .head import FusedHead, fuse_head
+from .router import RouterLoss
 
 
 class Sft:
     """Next-token cross-entropy, summed over the tokens with a label."""
 
-    def __init__(self) -> None:
-        """Start without a model; `attach` follows."""
+    def __init__(self, *, router_loss: float | None = None) -> None:
+        """Start without a model; `attach` follows. `router_loss` weighs the loss for a model's routers."""
         self._head: FusedHead | None = None
+        self._front = 0
+        self.router = RouterLoss(router_loss)
 
     def attach(self, model: Any) -> str:
         """Fuse the loss with the model's head where that is exact; return what was chosen, for the log."""
         self._head = fuse_head(model)
+        self._front = num_virtual_tokens(model)
+        self.router.attach(model)
         return "fused head and loss" if self._head else "full logits (the model changes them)"
 
     def num_items(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -38,23 +44,27 @@ class Sft:
         `batch` holds `input_ids`, `labels`, and `attention_mask` or `position_ids`, each `[batch, sequence]`; where
         some tokens count more than others also `weights`, fp32.
         """
-        targets_bt = _next(batch["labels"], IGNORED)
-        weights_bt = None if "weights" not in batch else _next(batch["weights"], 0)
-        inputs = model_inputs(batch)
+        targets_bt = _next(batch["labels"], IGNORED, self._front)
+        weights_bt = None if "weights" not in batch else _next(batch["weights"], 0, self._front)
+        inputs = {**model_inputs(batch), **self.router.inputs}
         if self._head is not None:
             with self._head.targets(targets_bt, weights_bt):
-                total: Tensor = model(**inputs).logits
+                outputs = model(**inputs)
+                total: Tensor = outputs.logits
                 self._head.check(total)
-            return total
-        logits_btv = model(**inputs).logits.float()
+            return self.router.added(total, outputs, self.num_items(batch))
+        outputs = model(**inputs)
+        logits_btv = outputs.logits.float()
         losses_n = functional.cross_entropy(
             logits_btv.flatten(0, 1), targets_bt.flatten(), ignore_index=IGNORED, reduction="none"
         )
-        return (losses_n if weights_bt is None else losses_n * weights_bt.flatten()).sum()
+        total = (losses_n if weights_bt is None else losses_n * weights_bt.flatten()).sum()
+        return self.router.added(total, outputs, self.num_items(batch))
 
 
-def _next(values_bt: Tensor, fill: float) -> Tensor:
-    """Return what belongs to the token that each one predicts."""
-    shifted = torch.full_like(values_bt, fill)
-    shifted[:, :-1] = values_bt[:, 1:]
+def _next(values_bt: Tensor, fill: float, front: int = 0) -> Tensor:
+    """Return what belongs to the token that each one predicts, behind `front` virtual tokens."""
+    batch, length = values_bt.shape
+    shifted = values_bt.new_full((batch, front + length), fill)
+    shifted[:, front:-1] = values_bt[:, 1:]
     return shifted

@@ -31,7 +31,8 @@ from .isolation import check_isolation
 from .metrics import EVAL_LOSS, MetricsFile, told_losses
 from .optimizers import Optimizer
 from .progress import Progress
-from .schedules import Name, RateScheduler, Schedule
+from .rank_budget import RankBudget
+from .schedules import Name, Plateau, RateScheduler, Schedule
 
 
 class Objective(Protocol):
@@ -117,6 +118,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
             data_collator=collator,
             callbacks=[_Conductor(self, log_every)],
         )
+        self.rank_budget = RankBudget(model, num_steps=num_steps, num_ranks=session.num_ranks)
         self.loss_is_scaled_for_ga = True
         self.remove_callback(transformers.trainer_callback.PrinterCallback)
         self.remove_callback(transformers.trainer_callback.ProgressCallback)
@@ -170,6 +172,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
         """Return the items of the whole step, over all its micro batches and processes (at least 1)."""
         counts = torch.zeros(2, dtype=torch.long, device=device)
+        self.rank_budget.micro_batches = sum(map(len, batch_samples))
         for batch in (batch for batches in batch_samples for batch in batches):
             counts[0] += self.objective.num_items(batch).to(device)
             counts[1] += num_tokens(batch).to(device)
@@ -190,9 +193,18 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         """
         if num_items_in_batch is None:
             raise RuntimeError("the trainer counted no items for this step")
-        return self.objective.loss_sum(model, inputs) * (
-            self.session.num_ranks / float(num_items_in_batch)
-        )
+        loss = self.objective.loss_sum(model, inputs)
+        share = self.session.num_ranks / float(num_items_in_batch)
+        return loss * share + self.rank_budget.penalty()
+
+    def router_loss(self) -> float | None:
+        """Return the mean loss for the routers of the step that ends, not weighed; None for a model without."""
+        router = getattr(self.objective, "router", None)
+        sums = router.take() if router is not None else None
+        if sums is None:
+            return None
+        self._reduce(sums)
+        return float(sums[0] / sums[1].clamp(min=1))
 
     def _reduce(self, values: Tensor, operation: Any = None) -> None:
         if self.session.num_ranks > 1:
@@ -289,6 +301,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
             self.save_weights(staging / "adapter")
         if self.session.is_main:
             torch.save(self.lr_scheduler.state_dict(), staging / "scheduler.pt")
+            self.rank_budget.save(staging)
             self._export_callbacks()
             self.state.save_to_json(str(staging / "trainer_state.json"))
 
@@ -333,6 +346,7 @@ class _Conductor(
         self.log_every = log_every
         self.window_loss = 0.0
         self.window_steps = 0
+        self.router_loss: float | None = None
         self.metrics: MetricsFile | None = None
         self.progress: Progress | None = None
 
@@ -353,6 +367,7 @@ class _Conductor(
             saved = state.stateful_callbacks[type(self).__name__]["attributes"]
             self.window_loss, self.window_steps = saved["window_loss"], saved["window_steps"]
             trainer.tokens_seen = saved["tokens_seen"]
+            trainer.rank_budget.load(trainer.session.resume_from)
         if trainer.collator.padding_free or _is_packed(trainer.samples):
             check_isolation(
                 trainer.model_wrapped,
@@ -369,18 +384,21 @@ class _Conductor(
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         trainer, step = self.trainer, state.global_step
+        trainer.rank_budget.step(step)
         trainer.tokens_seen += trainer.step_tokens
         trainer.rate_tokens += trainer.step_tokens
         trainer.batches.finish(step)
         flag = torch.tensor(int(trainer.session.life.stop_requested()), device=args.device)
         trainer._reduce(flag, torch.distributed.ReduceOp.MAX)
+        self.router_loss = trainer.router_loss()
         last = step >= trainer.num_steps
         trainer.stopped = bool(flag) and not last
         control.should_log = True
         control.should_evaluate = bool(
             len(trainer.evaluation)
             and (last or (trainer.eval_every and step % trainer.eval_every == 0))
-            and not trainer.stopped
+            # A rate that follows evaluations must not miss one: the resumed run would take another course.
+            and (not trainer.stopped or isinstance(trainer.schedule, Plateau))
         )
         control.should_save = trainer.stopped or bool(
             trainer.save_every and step % trainer.save_every == 0 and not last
@@ -428,6 +446,8 @@ class _Conductor(
                 "tokens": self.trainer.tokens_seen,
                 "tokens_per_s": round(rate, 1),
             }
+            if self.router_loss is not None:
+                row["router_loss"] = self.router_loss
             self._write(row)
             self.window_loss, self.window_steps = 0.0, 0
 

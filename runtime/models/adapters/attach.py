@@ -16,7 +16,7 @@ def attach(
     model: Any,
     config: Any,
     *,
-    targets: Targets,
+    targets: Targets = "all-linear",
     gradient_checkpointing: bool = False,
     reentrant: bool = False,
 ) -> Any:
@@ -73,8 +73,8 @@ def is_tied(model: Any) -> bool:
 
 def _check_matched(adapted: Any, targets: Targets) -> None:
     """PEFT complains only when no target at all matches."""
-    names = adapted.targeted_module_names
     for target in [] if isinstance(targets, str) else targets:
+        names = adapted.targeted_module_names
         if not any(name == target or name.endswith(f".{target}") for name in names):
             raise UserError(
                 f"cannot add adapters: the model has no module `{target}`",

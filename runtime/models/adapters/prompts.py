@@ -27,7 +27,7 @@ def add_prefix(
         prefix_projection=projection,
         encoder_hidden_size=model.config.get_text_config().hidden_size if projection else None,
     )
-    return attach(model, config, targets="all-linear")
+    return attach(model, config)
 
 
 def add_prompt(
@@ -45,7 +45,7 @@ def add_prompt(
     from peft import PromptTuningConfig
 
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=num_tokens)
-    adapted = attach(model, config, targets="all-linear")
+    adapted = attach(model, config)
     if start:
         _start_from(adapted, [start[i % len(start)] for i in range(num_tokens)])
     return prepare(adapted, gradient_checkpointing=gradient_checkpointing, reentrant=reentrant)

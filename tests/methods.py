@@ -1,0 +1,136 @@
+"""Every method as the text of a spec, with the configuration that PEFT is given by hand for the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+QV = ["q_proj", "v_proj"]
+ALL = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+
+
+@frozen
+class Case:
+    """One way to train the tiny model."""
+
+    spec: str
+    """Sections of a spec over the small base."""
+    config: str = ""
+    """The name of PEFT's configuration; empty where no adapter is trained."""
+    settings: dict[str, Any] = {}
+    """What it is given by hand."""
+    merges: bool = True
+    """PEFT can merge the adapter into the weights."""
+    sharded: bool = True
+    """It runs under ZeRO stage 3."""
+
+
+def lora(text: str = "", sharded: bool = True, **settings: Any) -> Case:
+    """Return a case of LoRA with rank 4 on queries and values."""
+    spec = f'[method]\ntype = "lora"\nrank = 4\ntargets = ["q_proj", "v_proj"]\n{text}\n'
+    given = {"r": 4, "lora_alpha": 8.0, "target_modules": QV, **settings}
+    return Case(spec, "LoraConfig", given, sharded=sharded)
+
+
+def other(kind: str, config: str, text: str = "", **settings: Any) -> Case:
+    """Return a case of another method with targets."""
+    spec = f'[method]\ntype = "{kind}"\ntargets = ["q_proj", "v_proj"]\n{text}\n'
+    return Case(spec, config, {"target_modules": QV, **settings})
+
+
+METHODS: dict[str, Case] = {
+    "full": Case('[method]\ntype = "full"\n'),
+    "freeze": Case('[method]\ntype = "freeze"\nblocks = 1\n'),
+    "freeze-first": Case(
+        '[method]\ntype = "freeze"\nblocks = 1\nside = "first"\nmodules = ["mlp"]\n'
+        'extra_modules = ["norm", "embed_tokens"]\n'
+    ),
+    "lora": lora(),
+    "lora-all": Case(
+        '[method]\ntype = "lora"\nrank = 4\n',
+        "LoraConfig",
+        {"r": 4, "lora_alpha": 8.0, "target_modules": ALL},
+    ),
+    "lora-dropout": lora("dropout = 0.2", lora_dropout=0.2),
+    "rslora": lora("rank_stabilized = true", use_rslora=True),
+    "dora": lora("dora = true", use_dora=True),
+    "gaussian": lora('init = { type = "gaussian" }', init_lora_weights="gaussian"),
+    "olora": lora('init = { type = "olora" }', sharded=False, init_lora_weights="olora"),
+    "pissa": lora(
+        'init = { type = "pissa", iterations = 4 }',
+        sharded=False,
+        init_lora_weights="pissa_niter_4",
+    ),
+    "pissa-exact": lora(
+        'init = { type = "pissa", exact = true, convert = false }',
+        sharded=False,
+        init_lora_weights="pissa",
+    ),
+    "patterns": lora(
+        'rank_pattern = { "layers.0.*q_proj" = 2 }\nalpha_pattern = { "v_proj" = 2.0 }',
+        rank_pattern={"layers.0.*q_proj": 2},
+        alpha_pattern={"v_proj": 2.0},
+    ),
+    "layers": lora("layers = [1]", layers_to_transform=[1]),
+    "bias": lora('bias = "all"', bias="all"),
+    "full-modules": lora('full_modules = ["norm"]', modules_to_save=["norm"]),
+    "embeddings": lora(
+        'full_modules = ["embed_tokens"]',
+        modules_to_save=["embed_tokens"],
+        ensure_weight_tying=True,
+    ),
+    "tokens": lora(
+        'trainable_tokens = ["<|im_start|>", "<|im_end|>"]', trainable_token_indices=[1, 2]
+    ),
+    "oft": other("oft", "OFTConfig", "block_size = 8", r=0, oft_block_size=8),
+    "oft-blocks": other("oft", "OFTConfig", "num_blocks = 4", r=4, oft_block_size=0),
+    "boft": other("boft", "BOFTConfig", boft_block_size=4, boft_n_butterfly_factor=1),
+    "ia3": Case(
+        '[method]\ntype = "ia3"\ntargets = ["k_proj", "v_proj", "down_proj"]\n',
+        "IA3Config",
+        {
+            "target_modules": ["k_proj", "v_proj", "down_proj"],
+            "feedforward_modules": ["down_proj"],
+        },
+    ),
+    "adalora": Case(
+        '[method]\ntype = "adalora"\ntargets = ["q_proj", "v_proj"]\nrank = 2\ninitial_rank = 4\n',
+        "AdaLoraConfig",
+        {
+            "target_r": 2,
+            "init_r": 4,
+            "lora_alpha": 4.0,
+            "target_modules": QV,
+            "total_step": 4,
+        },
+        sharded=False,
+    ),
+    "vera": other("vera", "VeraConfig", "rank = 16", r=16),
+    "loha": other("loha", "LoHaConfig", "rank = 4", r=4, alpha=4.0),
+    "lokr": other("lokr", "LoKrConfig", "rank = 2", r=2, alpha=2.0),
+    "prefix": Case(
+        '[method]\ntype = "prefix"\nnum_tokens = 5\n',
+        "PrefixTuningConfig",
+        {"num_virtual_tokens": 5},
+        merges=False,
+    ),
+    "prefix-projection": Case(
+        '[method]\ntype = "prefix"\nnum_tokens = 5\nprojection = true\n',
+        "PrefixTuningConfig",
+        {"num_virtual_tokens": 5, "prefix_projection": True, "encoder_hidden_size": 32},
+        merges=False,
+    ),
+    "prompt": Case(
+        '[method]\ntype = "prompt"\nnum_tokens = 5\n',
+        "PromptTuningConfig",
+        {"num_virtual_tokens": 5},
+        merges=False,
+    ),
+    "prompt-text": Case(
+        '[method]\ntype = "prompt"\nnum_tokens = 5\ntext = "You are Wren."\n',
+        "PromptTuningConfig",
+        {"num_virtual_tokens": 5},
+        merges=False,
+    ),
+}
