@@ -174,6 +174,7 @@ def write_models(base: Path) -> None:
         "stretched-model": {"rope_parameters": yarn},
         "quantized-model": {"quantization_config": {"quant_method": "gptq", "bits": 4}},
         "expert-model": {"model_type": "mixtral", "num_local_experts": 4},
+        "unbalanced-model": {"model_type": "deepseek_v3", "n_routed_experts": 4},
     }
     for name, values in configs.items():
         change_config(Path(shutil.copytree(base / "model", base / name)), **values)

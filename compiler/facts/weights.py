@@ -50,7 +50,7 @@ class TensorFacts:
 def pickles(folder: Path) -> tuple[str, ...]:
     """Return the names of the weight files that are pickles."""
     try:
-        return tuple(sorted(file.name for file in folder.glob("*.bin")))
+        return tuple(sorted(file.name for file in folder.glob("pytorch_model*.bin")))
     except OSError:
         return ()
 
@@ -73,7 +73,7 @@ def _tensors(folder: Path) -> dict[str, TensorFacts]:
         names = ["model.safetensors"]
         if not (folder / names[0]).is_file():
             if found := pickles(folder):
-                raise WeightsError(f"only {found[0]} is there, a pickle, which is never loaded")
+                raise WeightsError(f"only {found[0]} is there, a pickle")
             raise WeightsError("no model.safetensors is there")
     tensors: dict[str, TensorFacts] = {}
     for name in names:

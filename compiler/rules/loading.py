@@ -13,6 +13,15 @@ from .rule import Rule
 TRANSFORMERS = "5.23"
 """The version that runs are made for, which `tunec[train]` installs."""
 
+_WITH_ROUTER_LOSS = """
+dbrx deepseek_v4 doge ernie4_5_moe ernie4_5_vl_moe ernie4_5_vl_moe_text flex_olmo flint glm4v_moe glm4v_moe_text
+glm5_next glm5_next_text gpt_oss granitemoe granitemoe_swa granitemoehybrid granitemoeshared jamba laguna mellum
+minimax minimax_m2 minimax_m3_vl minimax_m3_vl_text mixtral olmoe phimoe qwen2_moe qwen3_5_moe qwen3_5_moe_text
+qwen3_moe qwen3_next qwen3_omni_moe qwen3_omni_moe_text qwen3_vl_moe qwen3_vl_moe_text qwen4_exp qwen4_exp_text
+"""
+WITH_ROUTER_LOSS = frozenset(_WITH_ROUTER_LOSS.split())
+"""Model types for which transformers 5.23 computes a load-balancing loss (`router_aux_loss_coef`)."""
+
 UNLOADABLE = {
     "InternVLChatModel": "the conversion whose name ends in `-hf`",
     "LlavaLlamaForCausalLM": "the conversion whose name ends in `-hf`",
@@ -189,6 +198,98 @@ def check_random(spec: Spec) -> Iterator[Diagnostic]:
         )
 
 
+def check_loading(spec: Spec) -> Iterator[Diagnostic]:
+    """The model is to be built twice, but it never is.
+
+    transformers 5 always fills a model tensor by tensor, and knows no other way any more.
+
+    Fails:
+    ```toml
+    [model]
+    path = "model"
+    low_memory_loading = false
+    ```
+    Passes:
+    ```toml
+    [model]
+    path = "model"
+    low_memory_loading = true
+    ```
+    """
+    if not spec.model.low_memory_loading:
+        yield warning(
+            "M658",
+            f"`model.low_memory_loading` has no effect: transformers {TRANSFORMERS} always fills a model tensor by tensor",
+            ("model", "low_memory_loading"),
+            helps=("remove it",),
+        )
+
+
+def check_router_loss(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """The model has experts, but computes no loss for its router.
+
+    transformers computes it for some families only; others, such as DeepSeek V3, balance their experts without one.
+
+    Fails:
+    ```toml
+    [model]
+    path = "unbalanced-model"
+    moe_aux_loss = 0.001
+    ```
+    Passes:
+    ```toml
+    [model]
+    path = "expert-model"
+    moe_aux_loss = 0.001
+    ```
+    """
+    model, kinds = facts.model, {facts.model.model_type, facts.model.text_type}
+    if spec.model.moe_aux_loss and model.num_experts and not kinds & WITH_ROUTER_LOSS:
+        yield error(
+            "M659",
+            f"a model of type `{model.model_type}` computes no loss for its router",
+            ("model", "moe_aux_loss"),
+            labels=(Label(("model", "path"), f"`{model.model_type}`"),),
+            helps=("remove it",),
+        )
+
+
+def check_router_gradient(spec: Spec) -> Iterator[Diagnostic]:
+    """The loss for the router would not reach it.
+
+    The older kind of gradient checkpointing computes each block without gradients first, and that is when the router
+    is looked at.
+
+    Fails:
+    ```toml
+    [model]
+    path = "expert-model"
+    moe_aux_loss = 0.001
+    [training]
+    gradient_checkpointing = true
+    checkpointing_reentrant = true
+    ```
+    Passes:
+    ```toml
+    [model]
+    path = "expert-model"
+    moe_aux_loss = 0.001
+    [training]
+    gradient_checkpointing = true
+    ```
+    """
+    training = spec.training
+    reentrant = training.gradient_checkpointing and training.checkpointing_reentrant
+    if spec.model.moe_aux_loss and reentrant:
+        yield error(
+            "M660",
+            "the loss for the router does not reach it through re-entrant checkpointing",
+            ("model", "moe_aux_loss"),
+            labels=(Label(("training", "checkpointing_reentrant"), "re-entrant here"),),
+            helps=("write `checkpointing_reentrant = false`",),
+        )
+
+
 def check_unknown(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """The model is a hub id that was not fetched to this machine yet.
 
@@ -222,5 +323,8 @@ RULES = (
     Rule("M610", "unloadable architecture", factual=check_architecture),
     Rule("M611", "consent without need", factual=check_pickle),
     Rule("M612", "random weights frozen", pure=check_random),
+    Rule("M658", "another way of loading", pure=check_loading),
+    Rule("M659", "no loss for the router", factual=check_router_loss),
+    Rule("M660", "router out of reach", pure=check_router_gradient),
     Rule("M657", "model not here", factual=check_unknown),
 )

@@ -58,7 +58,8 @@ def check_weights(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """The weight files are missing, damaged or truncated.
 
     Each safetensors file says in its header how long it must be, so a download that stopped half-way is seen
-    without reading the weights. Pickles (`.bin`, `.pt`) can run code when loaded and are not accepted.
+    without reading the weights. Pickles (`.bin`) can hold code and are read only with `allow_pickle`, which runs none of
+    it.
 
     Fails:
     ```toml
@@ -72,12 +73,16 @@ def check_weights(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     ```
     """
     model = facts.model
-    if model.weights_fault is not None and not (model.pickles and spec.model.allow_pickle):
+    if spec.model.init == "random" or (model.pickles and spec.model.allow_pickle):
+        return
+    if model.weights_fault is not None:
         yield error(
             "M602",
             f"the weights of `{spec.model.path}` cannot be used: {model.weights_fault}",
             ("model", "path"),
-            helps=("fetch it as safetensors",) if model.pickles else ("fetch the model again",),
+            helps=("fetch it as safetensors, or read pickles as well: `allow_pickle = true`",)
+            if model.pickles
+            else ("fetch the model again",),
         )
 
 
@@ -192,7 +197,10 @@ def check_length(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     if limit is None or (rope is not None and rope.factor is None):
         return
     if rope is not None and rope.factor is not None and 1 < rope.factor <= 1024:
-        limit, scaled = int((rope_length(facts.model.config) or limit) * rope.factor), " when stretched"
+        limit, scaled = (
+            int((rope_length(facts.model.config) or limit) * rope.factor),
+            " when stretched",
+        )
     if spec.data.max_length > limit:
         yield error(
             "M606",

@@ -1,0 +1,29 @@
+"""A model with random weights, for training from scratch: its configuration and a seed decide it."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+
+
+def random_causal_lm(config: Any, *, dtype: torch.dtype, seed: int, **options: Any) -> Any:
+    """Return the model of `config` with weights drawn as its family draws them, `options` as transformers takes them.
+
+    The weights follow from the seed alone: they are the same on all processes and under every ZeRO stage.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
+    from transformers.integrations import is_deepspeed_zero3_enabled
+
+    sharded = is_deepspeed_zero3_enabled()
+    # Modules draw numbers while they are built, but not under ZeRO-3, where transformers draws all of them afterwards.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        with nullcontext() if sharded else no_init_weights():
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
+        if not sharded:
+            torch.manual_seed(seed)
+            model.init_weights()
+    return model
