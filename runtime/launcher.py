@@ -18,7 +18,7 @@ def launcher_command(
     command: Sequence[str], port: int, gpus: tuple[str, ...] | None = None
 ) -> list[str]:
     """Return the command with the launcher's flags that are known only now; other programs get none."""
-    if Path(command[0]).name not in ("deepspeed", "ds"):
+    if not _is_deepspeed(command):
         return list(command)
     # A /job/hostfile on the machine would silently make this a run over several nodes.
     flags = ["--master_port", str(port), "--hostfile", "/dev/null"]
@@ -31,6 +31,10 @@ def launcher_command(
         at = rest.index("--num_gpus")
         rest[at : at + 2] = ["--include", f"localhost:{','.join(gpus)}"]
     return [command[0], *flags, *rest]
+
+
+def _is_deepspeed(command: Sequence[str]) -> bool:
+    return Path(command[0]).name in ("deepspeed", "ds")
 
 
 def child_environment(
@@ -57,8 +61,14 @@ def child_environment(
         env["TUNEC_RESUME_FROM"] = str(resume_from)
     if options.device == "cpu":
         env |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    is_rank = options.processes == 1 and not _is_deepspeed(options.command)
+    if is_rank:
+        # No launcher stands between: this is what it would tell the only rank.
+        env |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
     if gpus is not None:
         given = env.pop("CUDA_VISIBLE_DEVICES", "")
+        if is_rank:
+            env["CUDA_VISIBLE_DEVICES"] = gpus[0]
         if "GPU-" in given:
             # The indices were looked up in nvidia-smi's order.
             env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"

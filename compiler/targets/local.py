@@ -1,4 +1,7 @@
-"""This machine: `launch.sh` starts the supervisor, which starts the DeepSpeed launcher."""
+"""This machine: `launch.sh` starts the supervisor, which starts the DeepSpeed launcher.
+
+A single process needs no launcher, whose own imports would only keep it waiting.
+"""
 
 from __future__ import annotations
 

@@ -643,9 +643,9 @@ def test_gpus(
     """Visible GPUs are given to the launcher by number, since it ignores CUDA_VISIBLE_DEVICES."""
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    chosen = options(tmp_path, device="gpu", processes=processes)
-    assert preflight.preflight(chosen) == gpus
     command = ["deepspeed", "--num_gpus", str(processes), "train.py"]
+    chosen = options(tmp_path, device="gpu", processes=processes, command=command)
+    assert preflight.preflight(chosen) == gpus
     words = launcher.launcher_command(command, 1234, gpus)
     wanted = ["--num_gpus", str(processes)]
     if gpus:
@@ -653,6 +653,24 @@ def test_gpus(
         env = launcher.child_environment(chosen, port=1, resume_from=None, gpus=gpus)
         assert "CUDA_VISIBLE_DEVICES" not in env
     assert words[-3:] == [*wanted, "train.py"]
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_the_gpu_of_a_single_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a launcher the only rank gets its GPU, and is told who it is."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+    chosen = options(tmp_path, device="gpu", processes=1, command=["python3", "train.py"])
+    gpus = preflight.preflight(chosen)
+    env = launcher.child_environment(chosen, port=1234, resume_from=None, gpus=gpus)
+    names = (
+        "CUDA_VISIBLE_DEVICES",
+        "RANK",
+        "LOCAL_RANK",
+        "WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+    )
+    assert [env[name] for name in names] == ["1", "0", "0", "1", "127.0.0.1", "1234"]
 
 
 @pytest.mark.parametrize(

@@ -19,4 +19,4 @@ exec "${TUNEC_PYTHON:-python3}" -m tunec.runtime.supervisor \
     --extension shm_comm \
     "$@" \
     -- \
-    deepspeed --no_local_rank --num_gpus 1 train.py
+    "${TUNEC_PYTHON:-python3}" train.py
