@@ -8,6 +8,7 @@ from ..plan import Plan
 from ..spec import FileTemplate, NamedTemplate
 from .calls import Arg, Call, Places
 from .literals import python_literal
+from .quantization_calls import quantization_args
 from .structure_calls import structure_args
 
 TEMPLATE = "chat_template.jinja"
@@ -25,8 +26,19 @@ def base_call(plan: Plan, places: Places, indent: int) -> Call:
     args = [_place(plan, places, model.path, plan.facts.model.state == "hub")]
     if model.attention != "auto":
         args.append(Arg("attention", python_literal(model.attention)))
+    args += _weights_args(plan)
     args += structure_args(plan, indent)
+    args += quantization_args(plan, indent)
     return Call("models.Base", (*args, *_hub_args(plan, places)))
+
+
+def _weights_args(plan: Plan) -> Iterator[Arg]:
+    model = plan.spec.model
+    if model.init == "random":
+        yield Arg("init", '"random"', "training from scratch")
+        yield Arg("seed", python_literal(plan.spec.training.seed))
+    if model.allow_pickle:
+        yield Arg("allow_pickle", "True", "read without running code")
 
 
 def tokenizer_args(plan: Plan, places: Places) -> list[Arg]:

@@ -21,6 +21,7 @@ from .model_calls import base_call, template_args, tokenizer_args
 from .optimizer_calls import optimizer_call
 from .schedule_calls import schedule_text
 from .sources import source_call
+from .structure_calls import after_adapting, before_loading
 
 OBJECTIVES = {Sft: "Sft", Pretraining: "Pretraining"}
 """The class of the runtime for each objective that it trains with."""
@@ -81,7 +82,7 @@ def _paths(plan: Plan) -> Iterator[str]:
 def _train(plan: Plan, places: Places) -> dict[str, object]:
     spec = plan.spec
     return {
-        "objective": OBJECTIVES[type(spec.objective)],
+        "objective": _objective(spec),
         "fingerprint": plan.fingerprint,
         "seed": spec.training.seed,
         "device": spec.launch.device,
@@ -90,11 +91,19 @@ def _train(plan: Plan, places: Places) -> dict[str, object]:
         "base": base_call(plan, places, 16),
         "dtype": spec.training.precision,
         "adapt": method_call(plan),
+        "before_loading": before_loading(plan),
+        "after_adapting": after_adapting(plan),
         "streaming": spec.data.streaming,
         "pack": _pack(plan),
         "fit": _fit_args(plan),
         "optimizer": optimizer_call(plan),
     }
+
+
+def _objective(spec: Spec) -> str:
+    weight = spec.model.moe_aux_loss
+    given = "" if weight is None else f"router_loss={python_literal(float(weight))}"
+    return f"{OBJECTIVES[type(spec.objective)]}({given})"
 
 
 def _pack(plan: Plan) -> Call | None:
@@ -239,6 +248,7 @@ def _fit_args(plan: Plan) -> dict[str, list[Arg]]:
         Arg("save_every", python_literal(spec.checkpoints.every_steps)),
         Arg("keep_checkpoints", python_literal(spec.checkpoints.keep)),
         Arg("log_every", python_literal(spec.logging.every_steps)),
+        *_cache_args(spec),
         Arg("plot", python_literal(spec.logging.plot)),
         Arg("fingerprint", "FINGERPRINT"),
         Arg("name", python_literal(spec.run.name)),
@@ -250,6 +260,12 @@ def _fit_args(plan: Plan) -> dict[str, list[Arg]]:
         ],
         "after": [Arg("schedule", schedule_text(spec.training)), *after],
     }
+
+
+def _cache_args(spec: Spec) -> Iterator[Arg]:
+    # A CPU has no cache of that kind.
+    if spec.training.empty_cache_steps is not None and spec.launch.device == "gpu":
+        yield Arg("empty_cache_every", python_literal(spec.training.empty_cache_steps))
 
 
 def _batch_args(batch: Batch, reasons: dict[str, str]) -> Iterator[Arg]:

@@ -18,6 +18,33 @@ def structure_args(plan: Plan, indent: int) -> Iterator[Arg]:
     if rope is not None:
         call, reason = _rope(plan, rope)
         yield Arg("rope", nested(call, indent + 4), reason)
+    for name in ("fp32_norms", "fp32_logits"):
+        if getattr(plan.spec.model, name):
+            yield Arg(name, "True")
+
+
+def before_loading(plan: Plan) -> Iterator[Call]:
+    """Yield the calls of the training program that choose how the process computes."""
+    training = plan.spec.training
+    args = [Arg("deterministic", "True")] if training.deterministic else []
+    if training.tf32 is not None and plan.spec.launch.device == "gpu":
+        args.append(Arg("tf32", python_literal(training.tf32)))
+    if args:
+        yield Call("models.set_numerics", tuple(args))
+
+
+def after_adapting(plan: Plan) -> Iterator[Call]:
+    """Yield the calls of the training program that change how the model is trained, not what it is."""
+    training, model = plan.spec.training, Arg("", "model")
+    if training.neftune_alpha is not None:
+        alpha = Arg("alpha", python_literal(float(training.neftune_alpha)))
+        yield Call("models.add_embedding_noise", (model, alpha))
+    if training.detect_anomalies:
+        yield Call("models.watch_overflow", (model,))
+    # On a CPU the activations are in host memory already.
+    is_moved = training.offload_activations and training.gradient_checkpointing
+    if is_moved and plan.spec.launch.device == "gpu":
+        yield Call("models.offload_activations", (model,))
 
 
 def _rope(plan: Plan, rope: Any) -> tuple[Call, str]:

@@ -18,7 +18,13 @@ from .blocks import train_blocks
 from .importer import fetch_program
 from .load import Base, load_causal_lm, load_tokenizer, train_all
 from .quantization import BitsAndBytes, Eetq, Hqq, Quanto, TorchAo
-from .structure import Rope
+from .structure import (
+    Rope,
+    add_embedding_noise,
+    offload_activations,
+    set_numerics,
+    watch_overflow,
+)
 
 __all__ = [
     "Base",
@@ -30,6 +36,7 @@ __all__ = [
     "TorchAo",
     "add_adalora",
     "add_boft",
+    "add_embedding_noise",
     "add_ia3",
     "add_loha",
     "add_lokr",
@@ -41,8 +48,11 @@ __all__ = [
     "fetch_program",
     "load_causal_lm",
     "load_tokenizer",
+    "offload_activations",
+    "set_numerics",
     "text_ids",
     "token_ids",
     "train_all",
     "train_blocks",
+    "watch_overflow",
 ]

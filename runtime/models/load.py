@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import torch
 
 from ..credentials import token_of
 from ..data.around import put_around, read_template
@@ -14,6 +17,7 @@ from .dtypes import DTYPES as DTYPES
 from .dtypes import Dtype as Dtype
 from .folder import display
 from .quantization import Quantization, finish_quantized, quantized_arguments
+from .scratch import random_causal_lm
 from .structure import Rope, configured, finish
 
 
@@ -25,11 +29,17 @@ class Base:
     _: KW_ONLY
     attention: str = "auto"
     rope: Rope | None = None
+    fp32_norms: bool = False
+    fp32_logits: bool = False
     quantization: Quantization | None = None
     revision: str | None = None
     cache_dir: Path | None = None
     token_env: str | None = None
     trust_remote_code: bool = False
+    init: Literal["pretrained", "random"] = "pretrained"
+    seed: int = 0
+    """Decides random weights, and the rows of new tokens."""
+    allow_pickle: bool = False
 
     @property
     def hub(self) -> dict[str, Any]:
@@ -122,8 +132,6 @@ def load_causal_lm(base: Base | Path | str, *, dtype: Dtype) -> Any:
         UserError: the folder is missing, a weight file is missing, truncated or not safetensors, or its
             tensors do not fit the configuration.
     """
-    from transformers import AutoModelForCausalLM
-
     settings = base if isinstance(base, Base) else Base(base)
     path, attention = settings.path, settings.attention
     _check_folder(path)
@@ -135,20 +143,39 @@ def load_causal_lm(base: Base | Path | str, *, dtype: Dtype) -> Any:
         dtype = quantization.dtype
     try:
         chosen |= configured(settings, hub)
-        model, info = AutoModelForCausalLM.from_pretrained(
-            str(path),
-            dtype=DTYPES[dtype],
-            use_safetensors=True,
-            output_loading_info=True,
-            **chosen,
-            **hub,
-        )
+        model, info = _made(settings, DTYPES[dtype], chosen, hub)
     except UserError:
         raise
     except Exception as fault:
         raise _load_fault("model", path, fault) from None
     _check_complete(path, info)
     return finish_quantized(finish(model, settings), quantization)
+
+
+def _made(
+    base: Base, dtype: torch.dtype, chosen: dict[str, Any], hub: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Return the model, and what transformers says of the tensors that it found for it."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if base.init == "random":
+        config = chosen.pop("config", None) or AutoConfig.from_pretrained(str(base.path), **hub)
+        code = {"trust_remote_code": base.trust_remote_code}
+        return random_causal_lm(config, dtype=dtype, seed=base.seed, **chosen, **code), {}
+    if base.allow_pickle:
+        # Otherwise transformers asks a service on the hub to convert the model.
+        os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
+    model, info = AutoModelForCausalLM.from_pretrained(
+        str(base.path),
+        dtype=dtype,
+        # None: safetensors where they are there. Pickles are unpickled without running their code.
+        use_safetensors=None if base.allow_pickle else True,
+        weights_only=True,
+        output_loading_info=True,
+        **chosen,
+        **hub,
+    )
+    return model, info
 
 
 def stored_dtype(base: Base) -> Dtype:
@@ -222,6 +249,8 @@ def _load_fault(what: str, path: Path | str, fault: Exception) -> UserError:
     known = {
         "deserializing header": "a weight file is damaged (its header is not safetensors)",
         "incomplete metadata": "a weight file is truncated",
+        "Weights only load failed": "a weight file holds more than tensors; its code was not run",
+        "Unsupported global": "a weight file holds more than tensors; its code was not run",
         "ignore_mismatched_sizes": "the weight files have other shapes than config.json says",
     }
     for sign, text in known.items():

@@ -80,5 +80,7 @@ def whole(base: Base, folder: Path) -> Base:
         cache_dir=None,
         token_env=None,
         rope=None,
+        init="pretrained",
+        allow_pickle=False,
         quantization=None,
     )

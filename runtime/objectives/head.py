@@ -104,15 +104,20 @@ def linear_cross_entropy_sum(
 
 
 def _fused_forward(head: Any, hidden_bth: Tensor) -> Tensor:
+    weight, bias = head.weight, head.bias
+    if getattr(head, "tunec_fp32", False):
+        # The sums of products in fp32 too, not only what is made of them.
+        hidden_bth, weight = hidden_bth.float(), weight.float()
+        bias = None if bias is None else bias.float()
     if head.tunec_targets is None:
-        return functional.linear(hidden_bth, head.weight, head.bias)
+        return functional.linear(hidden_bth, weight, bias)
     targets_bt = head.tunec_targets
     kept = targets_bt >= 0
     weights_bt = head.tunec_weights
     loss = linear_cross_entropy_sum(
         hidden_bth[kept],
-        head.weight,
-        head.bias,
+        weight,
+        bias,
         targets_bt[kept],
         None if weights_bt is None else weights_bt[kept],
     )

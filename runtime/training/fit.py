@@ -8,7 +8,7 @@ import resource
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..data.batches import GlobalBatches, MicroSize, lengths_of
 from ..data.layouts import Collator
@@ -17,6 +17,7 @@ from ..data.samples import Samples
 from ..data.stream.batches import StreamBatches
 from ..data.stream.reader import StreamedSamples
 from ..errors import ExitCode, UserError
+from ..models.quantization import num_parameters
 from ..models.saved import changed
 from ..rank import write_result
 from ..session import Session
@@ -30,8 +31,7 @@ from ..storage import (
 )
 from .metrics import EVAL_LOSS, eval_losses, read, told_losses
 from .optimizers import Optimizer
-
-Schedule = Literal["constant", "linear", "cosine"]
+from .schedules import Name, Schedule
 
 
 def fit(
@@ -51,7 +51,7 @@ def fit(
     micro_tokens: int | None = None,
     eval_micro_batch_size: int | None = None,
     optimizer: Optimizer,
-    schedule: Schedule,
+    schedule: Schedule | Name,
     warmup_steps: int = 0,
     warmup_ratio: float = 0.0,
     max_grad_norm: float,
@@ -69,6 +69,7 @@ def fit(
     save_every: int,
     keep_checkpoints: int,
     log_every: int,
+    empty_cache_every: int | None = None,
     plot: bool = True,
     fingerprint: str,
     name: str,
@@ -86,7 +87,7 @@ def fit(
     `global_batch_size` samples in as many micro batches as it takes with `micro_tokens` tokens in each, padding
     included. Evaluation takes micro batches of the same kind, or of `eval_micro_batch_size` samples. The order of
     the data follows from `data_seed`, or from the session's seed. With `each_source`, evaluation samples of several
-    sources are also measured by themselves.
+    sources are also measured by themselves. Each `empty_cache_every` steps unused GPU memory is given back.
 
     Raises:
         UserError: the data is not what was planned for, the checkpoint belongs to another run, the loss is
@@ -139,6 +140,8 @@ def fit(
         log_every=log_every,
         fingerprint=fingerprint,
         optimizer=optimizer,
+        schedule=schedule,
+        warmup_steps=warmup_steps or math.ceil(_exact(warmup_ratio) * steps),
         model=model,
         args=_arguments(
             session,
@@ -146,10 +149,9 @@ def fit(
             # By tokens, transformers and DeepSpeed see a whole step as one batch: see `Trainer.training_step`.
             micro_batch_size=micro_batch_size or 1,
             accumulation_steps=accumulation_steps,
-            optimizer=optimizer,
-            schedule=schedule,
-            warmup_steps=warmup_steps or math.ceil(_exact(warmup_ratio) * steps),
+            learning_rate=optimizer.learning_rate,
             max_grad_norm=max_grad_norm,
+            empty_cache_every=empty_cache_every,
         ),
         tokenizer=tokenizer,
     )
@@ -173,10 +175,9 @@ def _arguments(
     num_steps: int,
     micro_batch_size: int,
     accumulation_steps: int,
-    optimizer: Optimizer,
-    schedule: Schedule,
-    warmup_steps: int,
+    learning_rate: float,
     max_grad_norm: float,
+    empty_cache_every: int | None,
 ) -> Any:
     from transformers import TrainingArguments
 
@@ -188,10 +189,9 @@ def _arguments(
         max_steps=num_steps,
         per_device_train_batch_size=micro_batch_size,
         gradient_accumulation_steps=accumulation_steps,
-        learning_rate=optimizer.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if schedule == "constant" else schedule,
-        warmup_steps=warmup_steps,
+        learning_rate=learning_rate,
         max_grad_norm=max_grad_norm,
+        torch_empty_cache_steps=empty_cache_every,
         bf16=bool(config.get("bf16", {}).get("enabled")),
         fp16=bool(config.get("fp16", {}).get("enabled")),
         seed=session.seed,
@@ -212,17 +212,11 @@ def _announce(
         session.say(f"evaluation data: {evaluation.summary()}")
     for text in train.warnings:
         session.say(f"warning: {text}")
-    trainable, total = _count(model)
+    trainable, total = num_parameters(model)
     session.say(
         f"model: {total:,} parameters, {trainable:,} trainable ({100 * trainable / total:.2f} %); "
         f"attention {model.config._attn_implementation}; loss by {loss_kind}; {steps:,} steps"
     )
-
-
-def _count(model: Any) -> tuple[int, int]:
-    """Return the trainable and all parameters, whole sizes also under ZeRO-3."""
-    sizes = [(p.requires_grad, getattr(p, "ds_numel", p.numel())) for p in model.parameters()]
-    return sum(size for trained, size in sizes if trained), sum(size for _, size in sizes)
 
 
 def _checked_checkpoint(session: Session, fingerprint: str) -> Path | None:
@@ -319,7 +313,7 @@ def _report(
     losses = [row["loss"] for row in rows if "loss" in row]
     measured = _last_evaluation(rows)
     sets = {name: loss for name, loss in eval_losses(measured).items() if name}
-    trainable, total = _count(trainer.model)
+    trainable, total = num_parameters(trainer.model)
     seconds = {phase: round(value, 2) for phase, value in session.clock.seconds.items()}
     return {
         "status": "done",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .numerics import compute_logits_in_fp32, keep_norms_in_fp32
 from .rope import forget_longer_texts, stretch
 
 if TYPE_CHECKING:
@@ -24,4 +25,8 @@ def configured(base: Base, hub: dict[str, Any]) -> dict[str, Any]:
 def finish(model: Any, base: Base) -> Any:
     """Return the loaded model with the modules that its settings ask for."""
     forget_longer_texts(model)
+    if base.fp32_norms:
+        keep_norms_in_fp32(model)
+    if base.fp32_logits:
+        compute_logits_in_fp32(model)
     return model
