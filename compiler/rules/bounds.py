@@ -102,6 +102,8 @@ TRAINING: dict[str, Range] = {
     "training.min_rate_ratio": SHARE,
     "training.cycles": POSITIVE,
     "training.power": POSITIVE,
+    "training.plateau_factor": Range("above 0 and below 1", above=0, below=1),
+    "training.plateau_patience": NATURAL,
     "training.stable_steps": NATURAL,
     "training.max_grad_norm": NATURAL,
     "training.neftune_alpha": POSITIVE,

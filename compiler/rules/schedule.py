@@ -15,6 +15,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "min_rate_ratio": ("cosine-min", "warmup-stable-decay"),
     "cycles": ("cosine-restarts",),
     "power": ("polynomial",),
+    "plateau_factor": ("plateau",),
+    "plateau_patience": ("plateau",),
     "stable_steps": ("warmup-stable-decay",),
 }
 

@@ -53,6 +53,12 @@ class Training:
     power: float | None = None
     """Exponent of the decay (`polynomial`)."""
 
+    plateau_factor: float | None = None
+    """What the rate is multiplied by when the evaluation loss stands still (`plateau`). Default: 0.1."""
+
+    plateau_patience: int | None = None
+    """Evaluations in a row without a better loss that are borne (`plateau`). Default: 10."""
+
     stable_steps: int | None = None
     """Steps at the peak (`warmup-stable-decay`). Default: a third of those after warm-up."""
 

@@ -2,5 +2,14 @@
 
 from .fit import fit
 from .optimizers import AdamW
+from .schedules import CosineMin, CosineRestarts, Plateau, Polynomial, WarmupStableDecay
 
-__all__ = ["AdamW", "fit"]
+__all__ = [
+    "AdamW",
+    "CosineMin",
+    "CosineRestarts",
+    "Plateau",
+    "Polynomial",
+    "WarmupStableDecay",
+    "fit",
+]

@@ -38,7 +38,10 @@ LENGTH: Table = {
         "training.power",
         "training.min_rate_ratio",
         "training.stable_steps",
-        how="`num_cycles`, `power`, `min_lr_rate` (or `min_lr` over the rate), `num_stable_steps`",
+        "training.plateau_factor",
+        "training.plateau_patience",
+        how="`num_cycles`, `power`, `min_lr_rate` (or `min_lr` over the rate), `num_stable_steps`, `factor`, "
+        "`patience`",
     ),
     "warmup_steps": decides(
         "training.warmup_steps", "training.warmup_ratio", how="below 1 it is a ratio"

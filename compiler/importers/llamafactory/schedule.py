@@ -13,6 +13,8 @@ SCHEDULE_SETTINGS = {
     "min_lr_rate": "training.min_rate_ratio",
     "min_lr_ratio": "training.min_rate_ratio",
     "num_stable_steps": "training.stable_steps",
+    "factor": "training.plateau_factor",
+    "patience": "training.plateau_patience",
 }
 
 
@@ -69,7 +71,7 @@ def _schedule_setting(work: Import, name: str, raw: object) -> None:
         return
     if name in SCHEDULE_SETTINGS:
         path = SCHEDULE_SETTINGS[name]
-        work.put(path, int(number) if path.endswith("steps") else number, key)
+        work.put(path, int(number) if path.endswith(("steps", "patience")) else number, key)
     elif name == "min_lr":
         rate = work.settings.number("learning_rate", 5e-5) or 5e-5
         work.put("training.min_rate_ratio", number / rate, f"{key} / learning_rate")

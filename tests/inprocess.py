@@ -1,0 +1,87 @@
+"""Compiled runs on one process inside this one: the generated programs with the real engine, without launching."""
+
+from __future__ import annotations
+
+import os
+import runpy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import tiny
+
+
+class Stopped:
+    """Asks a run to stop after so many steps; None never does."""
+
+    def __init__(self, after: int | None) -> None:
+        """Count the questions, one at the end of each step."""
+        self.after, self.asked = after, 0
+
+    def stop_requested(self) -> bool:
+        """Tell whether that many steps are done."""
+        self.asked += 1
+        return self.after is not None and self.asked >= self.after
+
+
+def compiled(workspace: Path, text: str, name: str = "first") -> Path:
+    """Compile `text` over the small base and prepare its data; return the run folder."""
+    from tunec.compiler import compile_spec, from_toml
+
+    text = f'[run]\noutput_dir = "runs/{name}"\n{text}'
+    spec = tiny.write_spec(workspace / f"{name}.toml", text)
+    return Path(compile_spec(from_toml(spec), base_dir=workspace))
+
+
+def prepare(run_dir: Path) -> None:
+    """Run `prepare.py` here."""
+    runpy.run_path(str(run_dir / "prepare.py"), run_name="__main__")
+
+
+def train(run_dir: Path, *, stop_after: int | None = None, resume: bool = False) -> Any:
+    """Run `train.py` here; return what its `training.fit` was given and made: `trainer` and `model`."""
+    from tunec.runtime import session as sessions
+    from tunec.runtime import training
+    from tunec.runtime.training import trainer as trainers
+
+    seen = SimpleNamespace(trainer=None)
+
+    @contextmanager
+    def start(*, run_dir: Path, seed: int) -> Iterator[Any]:
+        sessions._seed(seed)
+        session = sessions.Session(run_dir, seed, Stopped(stop_after))  # type: ignore[arg-type]
+        session.clock.enter("data")
+        yield session
+
+    class Kept(trainers.Trainer):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            seen.trainer = self
+
+    with pytest.MonkeyPatch.context() as patch:
+        _reset(patch)
+        patch.chdir(run_dir)
+        patch.setattr(sessions, "start", start)
+        patch.setattr(trainers, "Trainer", Kept)
+        if resume:
+            steps = (run_dir / "checkpoints").glob("step-*")
+            newest = max(steps, key=lambda path: int(path.name.removeprefix("step-")))
+            patch.setenv("TUNEC_RESUME_FROM", str(newest))
+        runpy.run_path(str(run_dir / "train.py"), run_name="__main__")
+    assert training.fit is not None
+    return seen.trainer
+
+
+def _reset(patch: pytest.MonkeyPatch) -> None:
+    """Forget what accelerate kept of the run before."""
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._shared_state.clear()
+    for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
+        patch.delenv(name)
+    patch.setenv("TUNEC_SUPERVISOR_PID", "0")
