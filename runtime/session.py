@@ -281,7 +281,15 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     warnings.filterwarnings("ignore")
-    for name in ("DeepSpeed", "accelerate", "torch.distributed"):
+    # The last three tell at import which of their own extensions this machine lacks.
+    for name in (
+        "DeepSpeed",
+        "accelerate",
+        "torch.distributed",
+        "bitsandbytes",
+        "torchao",
+        "torch.utils._pytree",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
