@@ -18,7 +18,7 @@ def structure_args(plan: Plan, indent: int) -> Iterator[Arg]:
     if rope is not None:
         call, reason = _rope(plan, rope)
         yield Arg("rope", nested(call, indent + 4), reason)
-    for name in ("fp32_norms", "fp32_logits"):
+    for name in ("shifted_attention", "fp32_norms", "fp32_logits"):
         if getattr(plan.spec.model, name):
             yield Arg(name, "True")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..diagnostics import Diagnostic, Label, error, warning
+from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts
 from ..spec import Spec
 from .rule import Rule
@@ -39,22 +39,27 @@ WITHOUT["flash3"] = WITHOUT["flash2"] - {"gpt_oss", "granite_swa", "granitemoe_s
 
 
 def check_shifted(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
-    """Shifted sparse attention does not fit the model, the attention or the length.
+    """Shifted sparse attention does not fit the model, the attention or the lengths.
 
-    It is defined for models of the Llama family, shifts the heads of the ordinary attention, and cuts each text into
-    quarters.
+    It is defined for models of the Llama family, shifts the heads of the ordinary attention, and cuts each row into
+    quarters, which shift by half of themselves: a row has a multiple of 8 tokens. Rows of samples that must not see
+    each other it would mix.
 
     Fails:
     ```toml
     [model]
     path = "absolute-model"
     shifted_attention = true
+    [data]
+    pad_multiple = 8
     ```
     Passes:
     ```toml
     [model]
     path = "model"
     shifted_attention = true
+    [data]
+    pad_multiple = 8
     ```
     """
     if not spec.model.shifted_attention:
@@ -68,21 +73,43 @@ def check_shifted(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
             labels=(Label(("model", "path"), f"`{kind}`"),),
             helps=("remove `shifted_attention`",),
         )
-    if spec.model.attention in ("flash3", "flex"):
+    if spec.model.attention in ("flash2", "flash3", "flex"):
         yield error(
             "M618",
             f"shifted attention does not go with `{spec.model.attention}`",
             ("model", "attention"),
             labels=(Label(here, "shifted here"),),
-            helps=('write `attention = "flash2"` or `"sdpa"`',),
+            helps=('write `attention = "sdpa"` or `"eager"`',),
         )
-    if spec.data.max_length % 4:
+    if spec.data.packing in ("isolated", "padding-free"):
         yield error(
             "M618",
-            f"`data.max_length` is {spec.data.max_length:,}, which does not divide into quarters",
+            "shifted attention does not keep the samples of a row apart",
+            ("data", "packing"),
+            labels=(Label(here, "shifted here"),),
+            helps=('write `packing = "off"`',),
+        )
+    yield from _lengths(spec, here)
+
+
+def _lengths(spec: Spec, here: SpecPath) -> Iterator[Diagnostic]:
+    label = Label(here, "rows are cut into quarters, which shift by half of themselves")
+    data = spec.data
+    if data.max_length % 8:
+        yield error(
+            "M618",
+            f"`data.max_length` is {data.max_length:,}, which is no multiple of 8",
             ("data", "max_length"),
-            labels=(Label(here, "texts are cut into quarters here"),),
-            helps=(f"set it to {max(spec.data.max_length // 4, 1) * 4}",),
+            labels=(label,),
+            helps=(f"set it to {max(data.max_length // 8, 1) * 8}",),
+        )
+    if data.pad_multiple % 8:
+        yield error(
+            "M618",
+            f"rows are padded to a multiple of {data.pad_multiple}, which is no multiple of 8",
+            ("data", "pad_multiple"),
+            labels=(label,),
+            helps=("write `pad_multiple = 8`",),
         )
 
 

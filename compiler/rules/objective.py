@@ -114,6 +114,7 @@ def check_shifted(spec: Spec) -> Iterator[Diagnostic]:
     rewards = [{ type = "function", path = "rewards.py" }]
     [data]
     sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
+    pad_multiple = 8
     ```
     Passes:
     ```toml

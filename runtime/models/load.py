@@ -19,6 +19,8 @@ from .folder import display
 from .quantization import Quantization, finish_quantized, quantized_arguments
 from .scratch import random_causal_lm
 from .structure import Rope, configured, finish
+from .vocabulary import NewRows, add_rows
+from .vocabulary import add_tokens as append_tokens
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Base:
     _: KW_ONLY
     attention: str = "auto"
     rope: Rope | None = None
+    shifted_attention: bool = False
     fp32_norms: bool = False
     fp32_logits: bool = False
     quantization: Quantization | None = None
@@ -40,6 +43,7 @@ class Base:
     seed: int = 0
     """Decides random weights, and the rows of new tokens."""
     allow_pickle: bool = False
+    new_rows: NewRows | None = None
 
     @property
     def hub(self) -> dict[str, Any]:
@@ -55,6 +59,8 @@ def load_tokenizer(
     around_template: Path | None = None,
     eos_token: str | None = None,
     stop_words: Sequence[str] = (),
+    add_tokens: Sequence[str] = (),
+    add_special_tokens: Sequence[str] = (),
     revision: str | None = None,
     cache_dir: Path | None = None,
     token_env: str | None = None,
@@ -62,9 +68,11 @@ def load_tokenizer(
 ) -> Any:
     """Return the fast tokenizer at `path`, with `chat_template` in place of its own when given.
 
+    `add_tokens` and `add_special_tokens` are appended to its vocabulary.
+
     `around_template` is a file of options that stand around the template, see `data.around`.
     `eos_token` becomes the end-of-sequence token; `stop_words` become further special tokens. Both must be
-    tokens of the model: nothing is added to the vocabulary.
+    tokens of the vocabulary, as it is or with the added ones.
 
     Raises:
         UserError: the files are missing or broken, there is no chat template, or an end mark is no token.
@@ -82,6 +90,7 @@ def load_tokenizer(
             f"{display(path)}: the tokenizer has no fast form (`tokenizer.json`), which the loss mask needs",
             code=ExitCode.ENVIRONMENT,
         )
+    append_tokens(tokenizer, add_tokens, add_special_tokens)
     if chat_template is not None:
         tokenizer.chat_template = read_template(chat_template)
     if not tokenizer.chat_template:
@@ -123,8 +132,10 @@ def _set_ends(
         tokenizer.add_special_tokens({"additional_special_tokens": known})
 
 
-def load_causal_lm(base: Base | Path | str, *, dtype: Dtype) -> Any:
+def load_causal_lm(base: Base | Path | str, *, dtype: Dtype, tokenizer: Any = None) -> Any:
     """Return the causal language model `base`, as it is set to be or by its path alone, with its weights in `dtype`.
+
+    With `tokenizer`, the model gets the rows that `base` wants for tokens which were added to it.
 
     Where `base` is quantized it says itself what its layers compute in.
 
@@ -149,6 +160,8 @@ def load_causal_lm(base: Base | Path | str, *, dtype: Dtype) -> Any:
     except Exception as fault:
         raise _load_fault("model", path, fault) from None
     _check_complete(path, info)
+    if tokenizer is not None and settings.new_rows is not None:
+        model = add_rows(model, tokenizer, settings.new_rows)
     return finish_quantized(finish(model, settings), quantization)
 
 

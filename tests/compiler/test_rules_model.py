@@ -126,10 +126,22 @@ WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         ('train all of them: `[method] type = "full"`, or start from `"pretrained"` ones',),
     ),
     "quarters": (
-        "[model]\nshifted_attention = true\n[data]\nmax_length = 126\n",
+        "[model]\nshifted_attention = true\n[data]\nmax_length = 126\npad_multiple = 16\n",
         "M618",
-        "`data.max_length` is 126, which does not divide into quarters",
-        ("set it to 124",),
+        "`data.max_length` is 126, which is no multiple of 8",
+        ("set it to 120",),
+    ),
+    "quarters of padded rows": (
+        "[model]\nshifted_attention = true\n[data]\npad_multiple = 4\n",
+        "M618",
+        "rows are padded to a multiple of 4, which is no multiple of 8",
+        ("write `pad_multiple = 8`",),
+    ),
+    "quarters of rows that several share": (
+        "[model]\nshifted_attention = true\n[data]\npad_multiple = 8\npacking = 'isolated'\n",
+        "M618",
+        "shifted attention does not keep the samples of a row apart",
+        ('write `packing = "off"`',),
     ),
     "unsloth in 8 bit": (
         BNB + "bits = 8\n[kernels]\nunsloth = true\n" + GPU,
@@ -180,7 +192,7 @@ def test_nothing_is_guessed_about_a_hub_model(told: Told) -> None:
         '[tokenizer]\nadd_tokens = ["<a>"]\n[media]\nvideo_fps = 1.0\n'
         '[method]\ntype = "lora"\ntargets = ["anything"]\nfull_modules = ["any"]\n'
         'rank_pattern = { "any" = 4 }\nparameters = ["any"]\nexpanded_blocks = 7\n'
-        '[adapters]\npaths = ["org/adapter"]\n'
+        '[adapters]\npaths = ["org/adapter"]\n[data]\npad_multiple = 8\n'
     )
     assert [item.code for item in told(text) if item.code != "V901"] == ["M657"]
 

@@ -81,3 +81,19 @@ def test_parts_in_fp32(workspace: Path) -> None:
     ids = torch.tensor([[5, 60, 7]])
     assert model(input_ids=ids).logits.dtype == torch.float32
     assert len(runs.losses(run_dir)) == 4
+
+
+def test_shifted_attention_trains(workspace: Path) -> None:
+    """Rows of uneven length train in shifted groups, evaluate in full, and the report names it."""
+    run_dir = inprocess.compiled(
+        workspace,
+        "[model]\nshifted_attention = true\n[data]\npad_multiple = 8\neval_rows = 4\n",
+    )
+    inprocess.prepare(run_dir)
+    inprocess.train(run_dir)
+    assert json.loads((run_dir / "report.json").read_text())["attention"] == "shifted_sdpa"
+    plain = inprocess.compiled(workspace, "[data]\npad_multiple = 8\neval_rows = 4\n", "plain")
+    inprocess.prepare(plain)
+    inprocess.train(plain)
+    assert runs.losses(run_dir)[0] != runs.losses(plain)[0]
+    assert runs.losses(run_dir)[-1] < runs.losses(run_dir)[0]

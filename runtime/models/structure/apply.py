@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .numerics import compute_logits_in_fp32, keep_norms_in_fp32
 from .rope import forget_longer_texts, stretch
+from .shifted import shift_attention
 
 if TYPE_CHECKING:
     from ..load import Base
@@ -25,6 +26,8 @@ def configured(base: Base, hub: dict[str, Any]) -> dict[str, Any]:
 def finish(model: Any, base: Base) -> Any:
     """Return the loaded model with the modules that its settings ask for."""
     forget_longer_texts(model)
+    if base.shifted_attention:
+        shift_attention(model)
     if base.fp32_norms:
         keep_norms_in_fp32(model)
     if base.fp32_logits:
