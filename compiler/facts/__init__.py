@@ -180,4 +180,6 @@ def _asks(spec: Spec) -> bool:
     tokens = spec.tokenizer
     trained = spec.method.trainable_tokens if isinstance(spec.method, Lora) else ()
     added = (tokens.add_tokens, tokens.add_special_tokens, tokens.described_tokens)
+    if tokens.path is not None or tokens.resize:
+        return True
     return any(added) or bool(trained) or isinstance(spec.template, FileTemplate | NamedTemplate)

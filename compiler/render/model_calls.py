@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..plan import Plan
 from ..spec import FileTemplate, NamedTemplate
-from .calls import Arg, Call, Places
+from .calls import Arg, Call, Places, nested
 from .literals import python_literal
 from .quantization_calls import quantization_args
 from .structure_calls import structure_args
@@ -27,6 +27,7 @@ def base_call(plan: Plan, places: Places, indent: int) -> Call:
     if model.attention != "auto":
         args.append(Arg("attention", python_literal(model.attention)))
     args += _weights_args(plan)
+    args += _rows_args(plan, indent)
     args += structure_args(plan, indent)
     args += quantization_args(plan, indent)
     return Call("models.Base", (*args, *_hub_args(plan, places)))
@@ -46,7 +47,45 @@ def tokenizer_args(plan: Plan, places: Places) -> list[Arg]:
     spec = plan.spec
     path = spec.tokenizer.path or spec.model.path
     args = [_place(plan, places, path, plan.facts.tokenizer.state == "hub")]
-    return [*args, *template_args(plan, places), *_hub_args(plan, places)]
+    added = (*template_args(plan, places), *token_args(plan))
+    return [*args, *added, *_hub_args(plan, places)]
+
+
+def token_args(plan: Plan) -> Iterator[Arg]:
+    """Yield the arguments that append tokens to the vocabulary; those that it has already are left out."""
+    tokenizer = plan.spec.tokenizer
+    special = (*tokenizer.add_special_tokens, *tokenizer.described_tokens)
+    for name, tokens in (("add_tokens", tokenizer.add_tokens), ("add_special_tokens", special)):
+        if new := _new(plan, tokens):
+            yield Arg(name, f"[{', '.join(map(python_literal, new))}]")
+
+
+def has_new_rows(plan: Plan) -> bool:
+    """Tell whether the embeddings get rows for tokens that were added, or for those they lack already."""
+    return plan.spec.tokenizer.resize or any(token_args(plan))
+
+
+def _new(plan: Plan, tokens: tuple[str, ...]) -> list[str]:
+    known = plan.facts.vocabulary
+    return [token for token in dict.fromkeys(tokens) if known is None or token not in known]
+
+
+def _rows_args(plan: Plan, indent: int) -> Iterator[Arg]:
+    tokenizer = plan.spec.tokenizer
+    if not has_new_rows(plan):
+        return
+    named = (*tokenizer.add_tokens, *tokenizer.add_special_tokens, *tokenizer.described_tokens)
+    args = [Arg("tokens", f"[{', '.join(map(python_literal, _new(plan, named)))}]")]
+    if tokenizer.new_rows != "noise":
+        args.append(Arg("start", python_literal(tokenizer.new_rows)))
+        pairs = tokenizer.described_tokens.items()
+        words = ", ".join(f"{python_literal(t)}: {python_literal(d)}" for t, d in pairs)
+        args.append(Arg("descriptions", f"{{{words}}}"))
+    if tokenizer.resize:
+        args.append(Arg("resize", "True"))
+        args.append(Arg("pad_to_multiple", python_literal(tokenizer.pad_to_multiple)))
+    args.append(Arg("seed", python_literal(plan.spec.training.seed)))
+    yield Arg("new_rows", nested(Call("models.NewRows", tuple(args)), indent + 4))
 
 
 def template_args(plan: Plan, places: Places) -> Iterator[Arg]:

@@ -17,7 +17,7 @@ from .calls import Arg, Call, Places, nested
 from .environment import render
 from .literals import python_literal
 from .method_calls import method_call
-from .model_calls import base_call, template_args, tokenizer_args
+from .model_calls import base_call, has_new_rows, template_args, token_args, tokenizer_args
 from .optimizer_calls import optimizer_call
 from .schedule_calls import schedule_text
 from .sources import source_call
@@ -89,7 +89,8 @@ def _train(plan: Plan, places: Places) -> dict[str, object]:
         "timeout_s": spec.deepspeed.timeout_s if spec.deepspeed.timeout_s != 1800 else None,
         "tokenizer": tokenizer_args(plan, places),
         "base": base_call(plan, places, 16),
-        "dtype": spec.training.precision,
+        "has_new_rows": has_new_rows(plan),
+        "dtype": "bf16" if spec.training.precision == "pure-bf16" else spec.training.precision,
         "adapt": method_call(plan),
         "before_loading": before_loading(plan),
         "after_adapting": after_adapting(plan),
@@ -361,6 +362,7 @@ def _chat(plan: Plan, places: Places) -> dict[str, object]:
     if spec.tokenizer.path is not None:
         args.append(Arg("tokenizer_path", tokenizer_args(plan, places)[0].text))
     args += template_args(plan, places)
+    args += token_args(plan)
     return {"args": args}
 
 

@@ -166,13 +166,22 @@ def check_room(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     rows = facts.model.embedding_rows
     if spec.tokenizer.resize or facts.vocabulary is None or rows is None:
         return
-    new = {token for _, token in _named(spec) if token not in facts.vocabulary}
+    new = {token: path for path, token in _named(spec) if token not in facts.vocabulary}
     total = facts.vocabulary.size + len(new)
+    if total > rows and not new and spec.tokenizer.path is not None:
+        yield error(
+            "M628",
+            f"the embeddings have {rows:,} rows, the tokenizer has {total:,} tokens",
+            ("tokenizer", "path"),
+            label="made for another model",
+            notes=("`vocab_size` of the model's config.json",),
+            helps=("use the model's own, or let the embeddings grow: `resize = true`",),
+        )
     if new and total > rows:
         yield error(
             "M628",
             f"the embeddings have {rows:,} rows, the tokenizer would have {total:,} tokens",
-            _named(spec)[0][0],
+            next(iter(new.values())),
             label=f"{len(new)} more",
             notes=("`vocab_size` of the model's config.json",),
             helps=("let the embeddings grow: `resize = true`",),

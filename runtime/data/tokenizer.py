@@ -33,6 +33,8 @@ class Tokenizer:
     around_template: Path | None = None
     eos_token: str | None = None
     stop_words: Sequence[str] = ()
+    add_tokens: Sequence[str] = ()
+    add_special_tokens: Sequence[str] = ()
     revision: str | None = None
     cache_dir: Path | None = None
     token_env: str | None = None
@@ -48,6 +50,8 @@ class Tokenizer:
             around_template=self.around_template,
             eos_token=self.eos_token,
             stop_words=self.stop_words,
+            add_tokens=self.add_tokens,
+            add_special_tokens=self.add_special_tokens,
             revision=self.revision,
             cache_dir=self.cache_dir,
             token_env=self.token_env,
@@ -56,7 +60,8 @@ class Tokenizer:
 
     def load_light(self) -> Any:
         """Return a tokenizer that gives the same tokens, without torch where that can be had."""
-        if isinstance(self.path, Path) and not self.trust_remote_code:
+        adds = self.add_tokens or self.add_special_tokens
+        if isinstance(self.path, Path) and not self.trust_remote_code and not adds:
             light = light_tokenizer(
                 self.path,
                 chat_template=self.chat_template,
@@ -80,6 +85,9 @@ class Tokenizer:
             for text in (tokenizer.backend_tokenizer.to_str(), repr(tokenizer.chat_template)):
                 known.update(text.encode())
             known.update(repr(sorted(tokenizer.special_tokens_map.items())).encode())
+        if self.add_tokens or self.add_special_tokens:
+            added = ([*self.add_tokens], [*self.add_special_tokens])
+            known.update(repr(added).encode())
         for given in (self.chat_template, self.around_template):
             known.update(b"" if given is None else _content(given))
         return known.hexdigest()

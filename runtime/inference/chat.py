@@ -44,6 +44,8 @@ def chat(
     around_template: Path | None = None,
     eos_token: str | None = None,
     stop_words: Sequence[str] = (),
+    add_tokens: Sequence[str] = (),
+    add_special_tokens: Sequence[str] = (),
 ) -> None:
     """Answer the prompts of the command line, or talk on the terminal.
 
@@ -60,20 +62,24 @@ def chat(
         )
         variant = options.model or _default_variant(source)
         dtype: Dtype = "fp32" if device == "cpu" else "bf16"
-        model = _load(variant, base=base, method=method, source=source, merged=merged, dtype=dtype)
         folder = {"base": base.path, "trained": source, "merged": merged}[variant]
-        tokenizer = (
-            load_tokenizer(
+        if variant == "base":
+            tokenizer = load_tokenizer(
                 tokenizer_path or base.path,
                 chat_template=chat_template,
                 around_template=around_template,
                 eos_token=eos_token,
                 stop_words=stop_words,
+                add_tokens=add_tokens,
+                add_special_tokens=add_special_tokens,
                 **base.hub,
             )
-            if variant == "base"
-            else load_tokenizer(folder)
-        )
+            model = load_causal_lm(base, dtype=dtype, tokenizer=tokenizer)
+        else:
+            model = _load(
+                variant, base=base, method=method, source=source, merged=merged, dtype=dtype
+            )
+            tokenizer = load_tokenizer(folder)
         talk = Conversation(
             model.to("cuda" if device == "gpu" else "cpu").eval(),
             tokenizer,
@@ -276,8 +282,6 @@ def _load(
     merged: Path,
     dtype: Dtype,
 ) -> Any:
-    if variant == "base":
-        return load_causal_lm(base, dtype=dtype)
     if variant == "trained":
         return load_trained(source, base=base, method=method, dtype=dtype)
     if not merged.is_dir():

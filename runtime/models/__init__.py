@@ -25,12 +25,14 @@ from .structure import (
     set_numerics,
     watch_overflow,
 )
+from .vocabulary import NewRows
 
 __all__ = [
     "Base",
     "BitsAndBytes",
     "Eetq",
     "Hqq",
+    "NewRows",
     "Quanto",
     "Rope",
     "TorchAo",

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ..errors import ExitCode, UserError
 from .folder import display
-from .load import Base, Dtype, load_causal_lm
+from .load import Base, Dtype, load_causal_lm, load_tokenizer
 from .quantization import dequantize
 
 Method = Literal[
@@ -53,7 +53,8 @@ def load_trained(
         return load_causal_lm(whole(base, trained), dtype=dtype)
     from peft import PeftModel
 
-    model = load_causal_lm(base, dtype=dtype)
+    tokenizer = None if base.new_rows is None else load_tokenizer(trained)
+    model = load_causal_lm(base, dtype=dtype, tokenizer=tokenizer)
     if dequantized:
         model = dequantize(model)
     try:
@@ -82,5 +83,6 @@ def whole(base: Base, folder: Path) -> Base:
         rope=None,
         init="pretrained",
         allow_pickle=False,
+        new_rows=None,
         quantization=None,
     )
