@@ -68,6 +68,15 @@ def render_fetch(source: str, *, local: bool, dtype: str, revision: str | None) 
     return render("programs/fetch.py.jinja", version=VERSION, args=args, local=local)
 
 
+def render_expand(source: str, *, local: bool, num_blocks: int, revision: str | None) -> str:
+    """Return `expand.py`, which writes the model at `source` with new blocks to a folder given when it runs."""
+    text = f"Path({python_literal(source)})" if local else python_literal(source)
+    args = [Arg("", text), Arg("num_blocks", python_literal(num_blocks))]
+    if revision is not None:
+        args.append(Arg("revision", python_literal(revision)))
+    return render("programs/expand.py.jinja", version=VERSION, args=args, local=local)
+
+
 def _paths(plan: Plan) -> Iterator[str]:
     spec = plan.spec
     yield spec.model.path
@@ -251,6 +260,7 @@ def _fit_args(plan: Plan) -> dict[str, list[Arg]]:
         Arg("log_every", python_literal(spec.logging.every_steps)),
         *_cache_args(spec),
         Arg("plot", python_literal(spec.logging.plot)),
+        *([Arg("list_parameters", "True")] if spec.logging.parameters else []),
         Arg("fingerprint", "FINGERPRINT"),
         Arg("name", python_literal(spec.run.name)),
     ]

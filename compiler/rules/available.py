@@ -432,6 +432,7 @@ HONOURED: dict[str, tuple[Any, ...] | None] = {
     "checkpoints.keep": None,
     "logging.every_steps": None,
     "logging.plot": None,
+    "logging.parameters": None,
     "generation.max_new_tokens": None,
     "generation.sample": None,
     "generation.top_k": None,

@@ -17,6 +17,7 @@ from ..data.samples import Samples
 from ..data.stream.batches import StreamBatches
 from ..data.stream.reader import StreamedSamples
 from ..errors import ExitCode, UserError
+from ..models.parameters import list_of, table_of
 from ..models.quantization import num_parameters
 from ..models.saved import changed
 from ..rank import write_result
@@ -71,6 +72,7 @@ def fit(
     log_every: int,
     empty_cache_every: int | None = None,
     plot: bool = True,
+    list_parameters: bool = False,
     fingerprint: str,
     name: str,
 ) -> None:
@@ -156,6 +158,8 @@ def fit(
         tokenizer=tokenizer,
     )
     _announce(session, train, held_out, model, steps, loss_kind)
+    for line in list_of(model) if list_parameters else ():
+        session.say(line)
     resume = _checked_checkpoint(session, fingerprint)
     trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     if trainer.stopped:
@@ -217,6 +221,8 @@ def _announce(
         f"model: {total:,} parameters, {trainable:,} trainable ({100 * trainable / total:.2f} %); "
         f"attention {model.config._attn_implementation}; loss by {loss_kind}; {steps:,} steps"
     )
+    for line in table_of(model):
+        session.say(line)
 
 
 def _checked_checkpoint(session: Session, fingerprint: str) -> Path | None:
