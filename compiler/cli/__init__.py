@@ -43,6 +43,7 @@ VERBS = {
     "chat": "programs",
     "export": "programs",
     "fetch": "fetch",
+    "expand": "expand",
     "data": "data",
     "cache": "cache",
     "explain": "explain",

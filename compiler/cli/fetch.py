@@ -38,27 +38,33 @@ def _fetch(options: argparse.Namespace) -> int:
     if folder.exists():
         raise Failure(f"{folder} exists already", help="remove it, or name another folder", code=4)
     program = render_fetch(source, local=local, dtype=options.dtype, revision=options.revision)
-    return _run_fetch(program, folder)
+    return run_program(program, folder, "fetch.py")
 
 
-def _run_fetch(program: str, folder: Path) -> int:
+def run_program(program: str, folder: Path, name: str) -> int:
+    """Run a program that writes a model folder, and keep it there under its name."""
     import subprocess
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="tunec-") as scratch:
-        script = Path(scratch) / "fetch.py"
+        script = Path(scratch) / name
         script.write_text(program, encoding="utf-8")
         code = subprocess.run(
             [sys.executable, str(script), str(folder.absolute())], check=False
         ).returncode
         if code == 0:
-            shutil.copy(script, folder / "fetch.py")
+            shutil.copy(script, folder / name)
     return code
 
 
 def _fetch_source(source: str) -> tuple[str, bool]:
     if source.startswith("package:"):
         return _packaged_gguf(source.removeprefix("package:")), True
+    return local_source(source)
+
+
+def local_source(source: str) -> tuple[str, bool]:
+    """Return where a model is, and whether that is on this machine."""
     path = Path(source)
     if path.exists() or path.suffix == ".gguf" or source.startswith((".", "/", "~")):
         if not path.exists():

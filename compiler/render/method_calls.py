@@ -8,7 +8,7 @@ from typing import Any
 from ..plan import AdapterPlan, Plan
 from ..rules.common import TARGETED
 from ..rules.counts import trained_blocks
-from ..rules.modules import num_blocks
+from ..rules.modules import layers_of, num_blocks
 from ..spec import (
     AdaLora,
     Boft,
@@ -38,7 +38,7 @@ def method_call(plan: Plan) -> Call:
         return Call("models.train_blocks", (Arg("", "model"), *_blocks(method, plan), *extra))
     if adapter is None:
         return Call("models.train_all", (Arg("", "model"), *extra))
-    args = [*_own(method, adapter), *_targeted(method, adapter)]
+    args = [*_own(method, adapter), *_targeted(method, plan)]
     return Call(f"models.add_{method.type}", (Arg("", "model"), *args, *extra))
 
 
@@ -70,9 +70,10 @@ def _own(method: Any, adapter: AdapterPlan) -> Iterator[Arg]:
                 yield Arg("start", f"models.text_ids(tokenizer, {python_literal(method.text)})")
 
 
-def _targeted(method: Any, adapter: AdapterPlan) -> Iterator[Arg]:
+def _targeted(method: Any, plan: Plan) -> Iterator[Arg]:
     """Yield the modules a method goes to, and what it is told about them."""
-    if not isinstance(method, TARGETED):
+    adapter = plan.adapter
+    if not isinstance(method, TARGETED) or adapter is None:
         return
     yield Arg("targets", _names(adapter.targets), _modules(adapter.num_modules))
     if isinstance(method, Ia3):
@@ -82,7 +83,8 @@ def _targeted(method: Any, adapter: AdapterPlan) -> Iterator[Arg]:
         yield from _given({name: getattr(method, name) for name in names}, names)
     if isinstance(method, Lora):
         yield from _lora(method)
-    yield from _given({"layers": method.layers, "full_modules": method.full_modules}, {})
+    layers = layers_of(method, plan.facts.model)
+    yield from _given({"layers": layers, "full_modules": method.full_modules}, {})
     if isinstance(method, Lora) and method.trainable_tokens:
         tokens = _names(method.trainable_tokens)
         yield Arg("trainable_tokens", f"models.token_ids(tokenizer, {tokens})")

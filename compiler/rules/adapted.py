@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from ..facts import ModelFacts
 from ..facts.weights import TensorFacts
 from ..spec import AdaLora, Boft, Ia3, Loha, Lokr, Lora, Oft, Vera
-from .modules import BLOCK, HEADS
+from .modules import BLOCK, HEADS, layers_of
 
 Targeted = Lora | Oft | Boft | Ia3 | AdaLora | Vera | Loha | Lokr
 
 
 def adapted(method: Targeted, model: ModelFacts) -> dict[str, TensorFacts]:
     """Return the modules that get an adapter with the shapes of their weights."""
-    modules = model.linear_modules()
+    modules, layers = model.linear_modules(), layers_of(method, model)
     if method.targets != "all-linear":
         every = _two_dimensional(model)
         modules = {n: t for n, t in every.items() if any(is_called(n, w) for w in method.targets)}
@@ -22,7 +22,7 @@ def adapted(method: Targeted, model: ModelFacts) -> dict[str, TensorFacts]:
         name: tensor
         for name, tensor in modules.items()
         if not any(name.endswith(full) for full in method.full_modules)
-        and (not method.layers or _block(name) in method.layers)
+        and (not layers or _block(name) in layers)
     }
 
 

@@ -79,10 +79,10 @@ def check_modules(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
 
 
 def check_expanded(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
-    """The expanded blocks are not evenly spread.
+    """The expanded blocks are not evenly spread, not as many as were added, or of a model that is not here.
 
-    Block expansion puts a new block after each group of old ones, so that the number of blocks is a multiple of the
-    number of new ones.
+    Block expansion (`tunec expand`) puts a new block after each group of old ones, so that the number of blocks is a
+    multiple of the number of new ones. Which blocks are new follows from both.
 
     Fails:
     ```toml
@@ -99,9 +99,30 @@ def check_expanded(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """
     found = _expanded(spec)
     total = num_blocks(facts.model)
-    if found is None or total is None or found[1] < 1 or total % found[1] == 0:
+    if found is None or found[1] < 1:
         return
     path, count = found
+    added = facts.model.config.get("tunec_expanded_blocks")
+    if total is None:
+        if facts.model.state == "hub":
+            yield error(
+                "A820",
+                "which blocks expansion added is known only of a model that is here",
+                path,
+                labels=(Label(("model", "path"), "not on this machine"),),
+                helps=("make a folder of it: `tunec expand SOURCE FOLDER --blocks N`",),
+            )
+        return
+    if isinstance(added, list) and len(added) != count:
+        yield error(
+            "A820",
+            f"{len(added)} blocks were added to this model, not {count}",
+            path,
+            labels=(Label(("model", "path"), "expanded by tunec"),),
+            helps=(f"set it to {len(added)}",),
+        )
+    if total % count == 0:
+        return
     divisors = [str(n) for n in range(1, min(total, 1000) + 1) if total % n == 0]
     yield error(
         "A820",

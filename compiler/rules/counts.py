@@ -24,7 +24,7 @@ from ..spec import (
     Vera,
 )
 from .adapted import Targeted, adapted, embedding, in_full, is_called
-from .modules import BLOCK, num_blocks
+from .modules import BLOCK, expanded_blocks, num_blocks
 
 FEEDFORWARD = ("down_proj", "fc2", "wo", "w2", "output_linear", "dense_4h_to_h", "c_proj")
 """Names of the last layer of a feed-forward network, whose input (IA)³ scales."""
@@ -49,8 +49,7 @@ def trained_and_added(spec: Spec, facts: Facts) -> tuple[int, int] | None:
 def trained_blocks(method: Freeze, count: int) -> tuple[int, ...]:
     """Return the numbers of the blocks that are trained; of expanded ones the last in each group."""
     if method.expanded:
-        size = count // max(method.blocks, 1)
-        return tuple(range(size - 1, count, max(size, 1)))
+        return expanded_blocks(count, method.blocks)
     first = 0 if method.side == "first" else count - method.blocks
     return tuple(range(first, first + method.blocks))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from ..facts import ModelFacts
 
@@ -36,6 +37,21 @@ def num_blocks(model: ModelFacts) -> int | None:
         return model.num_layers
     numbers = [int(number[:9]) for number, _ in _in_blocks(model)]
     return max(numbers) + 1 if numbers else None
+
+
+def expanded_blocks(total: int, added: int) -> tuple[int, ...]:
+    """Return the numbers of the blocks that block expansion added: the last of each group."""
+    size = total // max(added, 1)
+    return tuple(range(size - 1, total, max(size, 1)))
+
+
+def layers_of(method: Any, model: ModelFacts) -> tuple[int, ...]:
+    """Return the numbers of the blocks that get adapters; none for all of them."""
+    added, total = getattr(method, "expanded_blocks", None), num_blocks(model)
+    if added is not None and total is not None:
+        return expanded_blocks(total, added)
+    layers: tuple[int, ...] = method.layers
+    return layers
 
 
 def block_modules(model: ModelFacts) -> set[str]:

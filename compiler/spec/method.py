@@ -39,7 +39,7 @@ class Freeze:
     """Modules outside of the blocks to train as well, such as `["embed_tokens"]`."""
 
     expanded: bool = False
-    """LLaMA-Pro (Wu et al. 2024, arXiv:2401.02415): train the blocks that block expansion added,
+    """LLaMA-Pro (Wu et al. 2024, arXiv:2401.02415): train the blocks that block expansion (`tunec expand`) added,
     `blocks` of them, evenly spread."""
 
 
@@ -195,7 +195,7 @@ class Lora(_Adapter):
     """Tokens whose embeddings are trained, and only theirs."""
 
     expanded_blocks: int | None = None
-    """LLaMA-Pro (arXiv:2401.02415): adapt only the blocks that block expansion added, this many of them."""
+    """LLaMA-Pro (arXiv:2401.02415): adapt only the blocks that block expansion (`tunec expand`) added, this many."""
 
 
 @section

@@ -25,6 +25,7 @@ from .structure import (
     set_numerics,
     watch_overflow,
 )
+from .structure.expand import expand_program
 from .vocabulary import NewRows
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "add_prefix",
     "add_prompt",
     "add_vera",
+    "expand_program",
     "fetch_program",
     "load_causal_lm",
     "load_tokenizer",

@@ -27,6 +27,7 @@ VERBS = [
     "chat",
     "export",
     "fetch",
+    "expand",
     "data",
     "cache",
     "explain",
@@ -557,6 +558,20 @@ def test_fetch_refuses_before_it_starts(spec: Path, tunec: Tunec) -> None:
     code, _, err = tunec("fetch", "package:no-such-thing", "new")
     assert code == 3
     assert "no installed package `no-such-thing` carries a GGUF file" in err
+
+
+# --- expand ----------------------------------------------------------------------------------------------
+
+
+def test_expand_refuses_before_it_starts(spec: Path, tunec: Tunec) -> None:
+    """Blocks that do not divide, a source that is not there and a folder that is end it at once."""
+    code, _, err = tunec("expand", "./model", "new", "--blocks", "3")
+    assert (code, err) == (
+        2,
+        "error: 2 blocks do not divide into 3 groups, each with one new block\n  help: 2 divides by 1, 2\n",
+    )
+    assert tunec("expand", "./none", "new", "--blocks", "1").code == 3
+    assert tunec("expand", "./model", "model", "--blocks", "1").code == 4
 
 
 # --- explain ---------------------------------------------------------------------------------------------

@@ -191,7 +191,7 @@ def test_nothing_is_guessed_about_a_hub_model(told: Told) -> None:
         'moe_aux_loss = 0.1\nrope = { type = "linear" }\nattention = "sdpa"\n'
         '[tokenizer]\nadd_tokens = ["<a>"]\n[media]\nvideo_fps = 1.0\n'
         '[method]\ntype = "lora"\ntargets = ["anything"]\nfull_modules = ["any"]\n'
-        'rank_pattern = { "any" = 4 }\nparameters = ["any"]\nexpanded_blocks = 7\n'
+        'rank_pattern = { "any" = 4 }\nparameters = ["any"]\n'
         '[adapters]\npaths = ["org/adapter"]\n[data]\npad_multiple = 8\n'
     )
     assert [item.code for item in told(text) if item.code != "V901"] == ["M657"]
