@@ -22,14 +22,6 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 NOT_ADAPTED = re.compile(r"embed|wte|wpe|lm_head|embed_out")
 HUB_ROUTES = ("models/", "datasets/", "spaces/")
 """Names that no organisation on the hub can have: such a path is a folder."""
-SLOW_TOKENIZERS = (
-    "tokenizer.model",
-    "spiece.model",
-    "vocab.txt",
-    "vocab.json",
-    "sentencepiece.bpe.model",
-)
-"""Files of which a slow tokenizer needs one."""
 
 
 @frozen
@@ -46,8 +38,6 @@ class ModelFacts:
     pad_token: str | None = None
     pickles: tuple[str, ...] = ()
     """Weight files that are pickles."""
-    has_slow_tokenizer: bool = False
-    """The files of a slow tokenizer are there."""
     tokenizer_class: str | None = None
     generation: Mapping[str, Any] = field(factory=dict)
     """`generation_config.json`."""
@@ -207,7 +197,6 @@ def _read_tokenizer_folder(folder: Path) -> ModelFacts:
         has_tokenizer=(folder / "tokenizer.json").is_file(),
         eos_token=_token_text(settings.get("eos_token")),
         pad_token=_token_text(settings.get("pad_token")),
-        has_slow_tokenizer=any((folder / name).is_file() for name in SLOW_TOKENIZERS),
         tokenizer_class=class_name if isinstance(class_name, str) else None,
     )
 

@@ -47,7 +47,7 @@ def tokenizer_args(plan: Plan, places: Places) -> list[Arg]:
     spec = plan.spec
     path = spec.tokenizer.path or spec.model.path
     args = [_place(plan, places, path, plan.facts.tokenizer.state == "hub")]
-    added = (*template_args(plan, places), *token_args(plan))
+    added = (*template_args(plan, places), *token_args(plan), *splitting_args(plan))
     return [*args, *added, *_hub_args(plan, places)]
 
 
@@ -58,6 +58,12 @@ def token_args(plan: Plan) -> Iterator[Arg]:
     for name, tokens in (("add_tokens", tokenizer.add_tokens), ("add_special_tokens", special)):
         if new := _new(plan, tokens):
             yield Arg(name, f"[{', '.join(map(python_literal, new))}]")
+
+
+def splitting_args(plan: Plan) -> Iterator[Arg]:
+    """Yield the argument that cuts special tokens in texts like ordinary words."""
+    if plan.spec.tokenizer.split_special_tokens:
+        yield Arg("split_special_tokens", "True")
 
 
 def has_new_rows(plan: Plan) -> bool:

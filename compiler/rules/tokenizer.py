@@ -1,45 +1,53 @@
-"""The tokenizer: which kind, and tokens that are added to it."""
+"""The tokenizer: which kind, and what it does with the text of special tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, error
-from ..facts import Facts
-from ..spec import Spec
+from ..spec import Pretraining, Spec
+from .loading import TRANSFORMERS
 from .rule import Rule
 
 
 def check_splitting(spec: Spec) -> Iterator[Diagnostic]:
-    """Special tokens cannot be split by a fast tokenizer.
+    """Special tokens are to be split in conversations.
 
-    A fast tokenizer finds special tokens before anything else. The slow one reports no offsets, from which the loss
-    mask of conversations is cut.
+    A chat template writes its marks as text, so that they would be split like a mark that a user typed: no turn
+    would begin or end with a token that the model knows. Plain texts have no marks of a template.
 
     Fails:
     ```toml
     [tokenizer]
     split_special_tokens = true
+    [objective]
+    type = "sft"
     ```
     Passes:
     ```toml
     [tokenizer]
-    split_special_tokens = false
+    split_special_tokens = true
+    [objective]
+    type = "pretraining"
+    [data]
+    sources = [{ format = "text", path = "data/texts.jsonl" }]
     ```
     """
-    tokenizer = spec.tokenizer
-    if tokenizer.split_special_tokens and tokenizer.fast:
+    if spec.tokenizer.split_special_tokens and not isinstance(spec.objective, Pretraining):
         yield error(
             "M622",
-            "a fast tokenizer does not split special tokens",
+            "special tokens cannot be split in conversations: the template's own would be split, too",
             ("tokenizer", "split_special_tokens"),
-            labels=(Label(("tokenizer", "fast"), "fast here"),),
-            helps=("remove `split_special_tokens`, or write `fast = false`",),
+            labels=(Label(("objective", "type"), "trains on conversations"),),
+            helps=('remove it; plain texts can be split: `[objective] type = "pretraining"`',),
         )
 
 
-def check_slow(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
-    """A slow tokenizer is wanted, but its files are not there.
+def check_slow(spec: Spec) -> Iterator[Diagnostic]:
+    """A slow tokenizer is wanted, but there is none any more.
+
+    transformers 5 loads every tokenizer by its fast backend, whatever it is asked for. The loss mask needs the
+    offsets that only this backend reports.
 
     Fails:
     ```toml
@@ -52,26 +60,16 @@ def check_slow(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     fast = true
     ```
     """
-    facts_here = facts.tokenizer
-    if spec.tokenizer.fast or facts_here.state != "folder" or facts_here.has_slow_tokenizer:
-        return
-    yield error(
-        "M623",
-        f"`{spec.tokenizer.path or spec.model.path}` has no files of a slow tokenizer",
-        ("tokenizer", "fast"),
-        labels=(_source(spec),),
-        helps=("remove `fast = false`: a fast tokenizer is there",)
-        if facts_here.has_tokenizer
-        else (),
-    )
-
-
-def _source(spec: Spec) -> Label:
-    section = "model" if spec.tokenizer.path is None else "tokenizer"
-    return Label((section, "path"), "the tokenizer's folder")
+    if not spec.tokenizer.fast:
+        yield error(
+            "M623",
+            f"there is no slow tokenizer: transformers {TRANSFORMERS} always uses the fast one",
+            ("tokenizer", "fast"),
+            helps=("remove `fast = false`",),
+        )
 
 
 RULES = (
-    Rule("M622", "splitting by a fast tokenizer", pure=check_splitting),
-    Rule("M623", "no slow tokenizer", factual=check_slow),
+    Rule("M622", "special tokens split in conversations", pure=check_splitting),
+    Rule("M623", "no slow tokenizer", pure=check_slow),
 )

@@ -33,10 +33,11 @@ class Tokenizer:
     """Folder or hub id of the tokenizer. Default: `model.path`."""
 
     fast: bool = True
-    """Use the fast tokenizer (`tokenizer.json`)."""
+    """Use the fast tokenizer (`tokenizer.json`); transformers 5 has no other."""
 
     split_special_tokens: bool = False
-    """Tokenize the text of special tokens like ordinary text (slow tokenizers only)."""
+    """Cut special tokens that stand in a text like ordinary words (plain texts only: a chat template writes its marks
+    as text)."""
 
     add_tokens: tuple[str, ...] = ()
     """Ordinary tokens to append to the vocabulary."""

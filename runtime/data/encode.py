@@ -139,6 +139,8 @@ def _encodings(
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
+    # Set each time: a tokenizer forgets it on its way to another process.
+    backend.encode_special_tokens = tokenizer.split_special_tokens
     call = backend.encode_batch if offsets else backend.encode_batch_fast
     found: list[Any] = call(list(texts), add_special_tokens=add_special_tokens)
     return found

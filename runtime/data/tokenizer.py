@@ -35,6 +35,7 @@ class Tokenizer:
     stop_words: Sequence[str] = ()
     add_tokens: Sequence[str] = ()
     add_special_tokens: Sequence[str] = ()
+    split_special_tokens: bool = False
     revision: str | None = None
     cache_dir: Path | None = None
     token_env: str | None = None
@@ -52,6 +53,7 @@ class Tokenizer:
             stop_words=self.stop_words,
             add_tokens=self.add_tokens,
             add_special_tokens=self.add_special_tokens,
+            split_special_tokens=self.split_special_tokens,
             revision=self.revision,
             cache_dir=self.cache_dir,
             token_env=self.token_env,
@@ -70,6 +72,7 @@ class Tokenizer:
                 stop_words=self.stop_words,
             )
             if light is not None:
+                light.split_special_tokens = self.split_special_tokens
                 return light
         return self.load()
 
@@ -88,6 +91,8 @@ class Tokenizer:
         if self.add_tokens or self.add_special_tokens:
             added = ([*self.add_tokens], [*self.add_special_tokens])
             known.update(repr(added).encode())
+        if self.split_special_tokens:
+            known.update(b"split")
         for given in (self.chat_template, self.around_template):
             known.update(b"" if given is None else _content(given))
         return known.hexdigest()

@@ -61,6 +61,7 @@ def load_tokenizer(
     stop_words: Sequence[str] = (),
     add_tokens: Sequence[str] = (),
     add_special_tokens: Sequence[str] = (),
+    split_special_tokens: bool = False,
     revision: str | None = None,
     cache_dir: Path | None = None,
     token_env: str | None = None,
@@ -68,7 +69,8 @@ def load_tokenizer(
 ) -> Any:
     """Return the fast tokenizer at `path`, with `chat_template` in place of its own when given.
 
-    `add_tokens` and `add_special_tokens` are appended to its vocabulary.
+    `add_tokens` and `add_special_tokens` are appended to its vocabulary. With `split_special_tokens`, special tokens
+    that stand in texts are cut like ordinary words; that is not saved with the tokenizer.
 
     `around_template` is a file of options that stand around the template, see `data.around`.
     `eos_token` becomes the end-of-sequence token; `stop_words` become further special tokens. Both must be
@@ -90,6 +92,7 @@ def load_tokenizer(
             f"{display(path)}: the tokenizer has no fast form (`tokenizer.json`), which the loss mask needs",
             code=ExitCode.ENVIRONMENT,
         )
+    tokenizer.split_special_tokens = split_special_tokens
     append_tokens(tokenizer, add_tokens, add_special_tokens)
     if chat_template is not None:
         tokenizer.chat_template = read_template(chat_template)

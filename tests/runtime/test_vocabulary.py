@@ -125,7 +125,7 @@ def test_old_rows_stay_and_the_rest_is_padded(folder: Path) -> None:
 
 def test_noise_around_the_mean(folder: Path) -> None:
     """New rows are the mean of the old ones and noise of deviation one over the root of the width, from the seed."""
-    before, after, tokenizer = grown(folder, pad_to_multiple=4096)
+    before, after, _ = grown(folder, pad_to_multiple=4096)
     size = before.config.vocab_size
     for old, new in zip(matrices(before), matrices(after), strict=True):
         noise = new[size:] - old.mean(0)
@@ -284,3 +284,43 @@ def test_an_adapter_on_a_grown_base(workspace: Path) -> None:
     shutil.rmtree(run_dir / "final")
     base = runs.tunec("chat", str(workspace / "lora.toml"), "--prompt", "What is <a>?")
     assert base.returncode == 0, base.stdout + base.stderr
+
+
+# Special tokens in texts
+
+TEXT = "a lamp<|im_end|> in the tower"
+
+
+def test_special_tokens_in_texts_are_split(tiny_model: Path, tmp_path: Path) -> None:
+    """What a text says is no mark: it is cut like words; the end of the text still is one token."""
+    rows = [{"text": TEXT}] * 80
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = {}
+    for split in (False, True):
+        source = data.Tokenizer(path=tiny_model, split_special_tokens=split)
+        out = tmp_path / str(split)
+        out.mkdir()
+        data.prepare(
+            [data.Text(path=tmp_path / "texts.jsonl", name="texts")],
+            tokenizer=source,
+            options=data.Options(kind="texts", max_length=128, too_long="truncate"),
+            seed=0, output=out, workers=2, batch_rows=40, cache_dir=tmp_path / "cache",
+        )  # fmt: skip
+        tokenizer = source.load()
+        train, _ = data.load(out, tokenizer)
+        assert [train[0].input_ids, train[79].input_ids] == [train[0].input_ids] * 2
+        found[split] = train[0].input_ids
+    end = tokenizer.eos_token_id
+    assert found[False].count(end) == 2
+    assert found[True].count(end) == 1
+    assert found[True][-1] == end
+    assert tokenizer.decode(found[True][:-1]) == TEXT
+
+
+def test_splitting_is_not_saved(tiny_model: Path, tmp_path: Path) -> None:
+    """Whoever talks to the model later needs its marks."""
+    tokenizer = models.load_tokenizer(tiny_model, split_special_tokens=True)
+    tokenizer.save_pretrained(str(tmp_path / "saved"))
+    assert "split_special_tokens" not in (tmp_path / "saved" / "tokenizer_config.json").read_text()
+    again = models.load_tokenizer(tmp_path / "saved")
+    assert again.encode("<|im_end|>", add_special_tokens=False) == [again.eos_token_id]
