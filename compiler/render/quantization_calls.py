@@ -18,7 +18,10 @@ def quantization_args(plan: Plan, indent: int) -> Iterator[Arg]:
     precision = plan.spec.training.precision
     call = Call(
         f"models.{type(chosen).__name__}",
-        (*_settings(chosen), Arg("dtype", python_literal(precision), "the number format its layers compute in")),
+        (
+            *_settings(chosen),
+            Arg("dtype", python_literal(precision), "the number format its layers compute in"),
+        ),
     )
     yield Arg("quantization", nested(call, indent + 4))
 

@@ -12,6 +12,7 @@ from ..spec import Full, Spec
 from .batch import micro_size
 from .common import WHOLE
 from .counts import trained_and_added
+from .quantized_size import quantized_bytes
 from .rule import Rule
 from .world import num_processes
 
@@ -73,7 +74,7 @@ def estimate(spec: Spec, facts: Facts, micro: int, parameters: Parameters | None
         return None
     width = 4 if spec.training.precision == "fp32" else 2
     stage, shards = spec.deepspeed.zero_stage, num_processes(spec.launch)
-    weights = parameters.total * width // (shards if stage == 3 else 1)
+    weights = quantized_bytes(spec, facts, parameters.total, width) // (shards if stage == 3 else 1)
     gradients = parameters.trainable * width // (shards if stage >= 2 else 1)
     states = parameters.trainable * (8 if width == 4 else 12) // (shards if stage >= 1 else 1)
     offloaded = spec.deepspeed.offload_optimizer == "cpu" and spec.launch.device == "gpu"

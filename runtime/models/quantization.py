@@ -15,6 +15,7 @@ import torch
 
 from ..errors import ExitCode, UserError
 from .dtypes import DTYPES, Dtype
+from .four_bit import decode_rightly
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ def finish_quantized(model: Any, quantization: Quantization | None) -> Any:
     if isinstance(quantization, Hqq):
         _replace_by_hqq(model, quantization)
     layers = [module for module in model.modules() if dense_weight_of(module) is not None]
+    decode_rightly([layer for layer in layers if type(layer).__name__ == "Linear4bit"])
     for layer in layers:
         # Their weights come from the model's files again; a checkpoint holds what is trained.
         layer.register_state_dict_post_hook(_leave_out)
@@ -154,7 +156,7 @@ def finish_quantized(model: Any, quantization: Quantization | None) -> Any:
             # On some processors bitsandbytes would repack the weights in the first evaluation, and round their scales
             # for good: the model would no longer be the one that is trained.
             layer.support_avx512bf16_for_cpu = False
-        elif type(layer.weight).__module__.startswith(WRAPPERS):
+        elif type(getattr(layer, "weight", None)).__module__.startswith(WRAPPERS):
             layer._apply = partial(_move, layer)
             # Every process has read the same files. DeepSpeed would send the weights as bytes, which these are not;
             # it leaves alone what carries this mark.
