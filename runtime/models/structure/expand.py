@@ -51,9 +51,9 @@ def expand_blocks(model: Any, num_blocks: int) -> None:
             new.append(_identity(block))
             origin.append(number)
     for number, block in enumerate(new):
-        for module in block.modules():
-            if hasattr(module, "layer_idx"):
-                module.layer_idx = number
+        parts: list[Any] = [part for part in block.modules() if hasattr(part, "layer_idx")]
+        for part in parts:
+            part.layer_idx = number
     setattr(parent, name, new)
     for key, value in list(vars(text).items()):
         # Such as `layer_types`: an entry for each block.

@@ -22,7 +22,8 @@ NUM_GROUPS = 4
 NAMES = {"eager": "shifted_eager", "sdpa": "shifted_sdpa"}
 """Name of each implementation with shifts, as the log and the report tell it."""
 
-Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float, float], Tensor]
+Attend = Callable[..., Tensor]
+"""Attention of queries, keys and values with a mask (None: causal), dropout and a scale."""
 
 
 def shift_attention(model: Any) -> None:
@@ -128,7 +129,9 @@ def attend_in_groups(
 
 def _cut(each_bhtd: Tensor, shift: int) -> Tensor:
     """Return groups of tokens `[b, h, n, g, d]`, which begin `shift` tokens later."""
-    return each_bhtd.roll(-shift, dims=2).unflatten(2, (NUM_GROUPS, -1))
+    batch, heads, length, width = each_bhtd.shape
+    size = length // NUM_GROUPS
+    return each_bhtd.roll(-shift, dims=2).reshape(batch, heads, NUM_GROUPS, size, width)
 
 
 def _blocks(mask_b1tt: Tensor, shift: int) -> Tensor:
@@ -136,11 +139,13 @@ def _blocks(mask_b1tt: Tensor, shift: int) -> Tensor:
 
     Each sees itself, also in padding: a token that sees nothing would be no number.
     """
+    batch, _, length, _ = mask_b1tt.shape
+    size = length // NUM_GROUPS
     rolled = mask_b1tt.roll((-shift, -shift), dims=(2, 3))
-    cut = rolled.unflatten(3, (NUM_GROUPS, -1)).unflatten(2, (NUM_GROUPS, -1))
+    cut = rolled.reshape(batch, 1, NUM_GROUPS, size, NUM_GROUPS, size)
     blocks = cut.diagonal(dim1=2, dim2=4).permute(0, 1, 4, 2, 3)
-    behind = torch.ones(blocks.shape[-2:], dtype=torch.bool, device=blocks.device).triu(1)
-    itself = torch.eye(blocks.shape[-1], dtype=torch.bool, device=blocks.device)
+    ones = torch.ones((size, size), dtype=torch.bool, device=blocks.device)
+    behind, itself = ones.triu(1), ones.tril() & ones.triu()
     if blocks.dtype == torch.bool:
         return (blocks & ~behind) | itself
     return blocks.masked_fill(behind, torch.finfo(blocks.dtype).min).masked_fill(itself, 0.0)
