@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 QV = ["q_proj", "v_proj"]
 ALL = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
@@ -18,19 +18,28 @@ class Case:
     """Sections of a spec over the small base."""
     config: str = ""
     """The name of PEFT's configuration; empty where no adapter is trained."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = field(factory=dict)
     """What it is given by hand."""
     merges: bool = True
     """PEFT can merge the adapter into the weights."""
     sharded: bool = True
     """It runs under ZeRO stage 3."""
+    trained: str = ""
+    """Without adapters, a pattern for the names of the parameters that are trained."""
+    is_random: bool = False
+    """Numbers are drawn while training, which a loop by hand draws in another order."""
+
+    @property
+    def method(self) -> str:
+        """The name of the method."""
+        return self.spec.split('"')[1]
 
 
-def lora(text: str = "", sharded: bool = True, **settings: Any) -> Case:
+def lora(text: str = "", *, sharded: bool = True, is_random: bool = False, **settings: Any) -> Case:
     """Return a case of LoRA with rank 4 on queries and values."""
     spec = f'[method]\ntype = "lora"\nrank = 4\ntargets = ["q_proj", "v_proj"]\n{text}\n'
     given = {"r": 4, "lora_alpha": 8.0, "target_modules": QV, **settings}
-    return Case(spec, "LoraConfig", given, sharded=sharded)
+    return Case(spec, "LoraConfig", given, sharded=sharded, is_random=is_random)
 
 
 def other(kind: str, config: str, text: str = "", **settings: Any) -> Case:
@@ -40,11 +49,12 @@ def other(kind: str, config: str, text: str = "", **settings: Any) -> Case:
 
 
 METHODS: dict[str, Case] = {
-    "full": Case('[method]\ntype = "full"\n'),
-    "freeze": Case('[method]\ntype = "freeze"\nblocks = 1\n'),
+    "full": Case('[method]\ntype = "full"\n', trained="."),
+    "freeze": Case('[method]\ntype = "freeze"\nblocks = 1\n', trained=r"layers\.1\."),
     "freeze-first": Case(
         '[method]\ntype = "freeze"\nblocks = 1\nside = "first"\nmodules = ["mlp"]\n'
-        'extra_modules = ["norm", "embed_tokens"]\n'
+        'extra_modules = ["norm", "embed_tokens"]\n',
+        trained=r"layers\.0\.mlp\.|model\.norm|embed_tokens",
     ),
     "lora": lora(),
     "lora-all": Case(
@@ -52,7 +62,7 @@ METHODS: dict[str, Case] = {
         "LoraConfig",
         {"r": 4, "lora_alpha": 8.0, "target_modules": ALL},
     ),
-    "lora-dropout": lora("dropout = 0.2", lora_dropout=0.2),
+    "lora-dropout": lora("dropout = 0.2", is_random=True, lora_dropout=0.2),
     "rslora": lora("rank_stabilized = true", use_rslora=True),
     "dora": lora("dora = true", use_dora=True),
     "gaussian": lora('init = { type = "gaussian" }', init_lora_weights="gaussian"),
@@ -81,7 +91,9 @@ METHODS: dict[str, Case] = {
         ensure_weight_tying=True,
     ),
     "tokens": lora(
-        'trainable_tokens = ["<|im_start|>", "<|im_end|>"]', trainable_token_indices=[1, 2]
+        'trainable_tokens = ["<|im_start|>", "<|im_end|>"]',
+        sharded=False,
+        trainable_token_indices=[1, 2],
     ),
     "oft": other("oft", "OFTConfig", "block_size = 8", r=0, oft_block_size=8),
     "oft-blocks": other("oft", "OFTConfig", "num_blocks = 4", r=4, oft_block_size=0),
@@ -107,7 +119,7 @@ METHODS: dict[str, Case] = {
         sharded=False,
     ),
     "vera": other("vera", "VeraConfig", "rank = 16", r=16),
-    "loha": other("loha", "LoHaConfig", "rank = 4", r=4, alpha=4.0),
+    "loha": evolve(other("loha", "LoHaConfig", "rank = 4", r=4, alpha=4.0), sharded=False),
     "lokr": other("lokr", "LoKrConfig", "rank = 2", r=2, alpha=2.0),
     "prefix": Case(
         '[method]\ntype = "prefix"\nnum_tokens = 5\n',
@@ -130,7 +142,11 @@ METHODS: dict[str, Case] = {
     "prompt-text": Case(
         '[method]\ntype = "prompt"\nnum_tokens = 5\ntext = "You are Wren."\n',
         "PromptTuningConfig",
-        {"num_virtual_tokens": 5},
+        {
+            "num_virtual_tokens": 5,
+            "prompt_tuning_init": "TEXT",
+            "prompt_tuning_init_text": "You are Wren.",
+        },
         merges=False,
     ),
 }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, error
-from ..spec import CordaInit, EvaInit, LoftqInit, Lora, OloraInit, PissaInit, Spec
-from .common import stage_label, zero_stage
+from ..spec import AdaLora, CordaInit, EvaInit, LoftqInit, Loha, Lora, OloraInit, PissaInit, Spec
+from .common import METHOD_TYPE, stage_label, zero_stage
 from .rule import Rule
 
 
@@ -45,6 +45,46 @@ def check_sharded(spec: Spec) -> Iterator[Diagnostic]:
         )
 
 
+def check_pieces(spec: Spec) -> Iterator[Diagnostic]:
+    """The method does not run on pieces of matrices.
+
+    Under ZeRO stage 3 each process holds a piece of every matrix, adapters included. AdaLoRA weighs whole adapters
+    against each other, the products of LoHa are made from shapes that pieces do not have, and trained tokens start
+    from rows of whole embeddings.
+
+    Fails:
+    ```toml
+    [method]
+    type = "loha"
+    [deepspeed]
+    zero_stage = 3
+    ```
+    Passes:
+    ```toml
+    [method]
+    type = "loha"
+    [deepspeed]
+    zero_stage = 2
+    ```
+    """
+    method = spec.method
+    if zero_stage(spec) != 3:
+        return
+    if isinstance(method, AdaLora | Loha):
+        path, name = METHOD_TYPE, method.type
+    elif isinstance(method, Lora) and method.trainable_tokens:
+        path, name = ("method", "trainable_tokens"), "trainable_tokens"
+    else:
+        return
+    yield error(
+        "A835",
+        f"`{name}` needs whole matrices, stage 3 shards them",
+        path,
+        labels=(stage_label(spec),),
+        helps=("write `zero_stage = 2`",),
+    )
+
+
 def check_loftq(spec: Spec) -> Iterator[Diagnostic]:
     """LoftQ quantizes on a GPU only.
 
@@ -80,5 +120,6 @@ def check_loftq(spec: Spec) -> Iterator[Diagnostic]:
 
 RULES = (
     Rule("A826", "decomposing sharded weights", pure=check_sharded),
+    Rule("A835", "method on sharded weights", pure=check_pieces),
     Rule("A827", "decomposition for another device", pure=check_loftq),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, error, warning
-from ..spec import AdaLora, Lora, PissaInit, Prefix, Spec
+from ..spec import AdaLora, Lora, PissaInit, Prefix, Prompt, Spec
 from .common import METHOD_TYPE
 from .rule import Rule
 
@@ -225,6 +225,70 @@ def check_prefix(spec: Spec) -> Iterator[Diagnostic]:
         )
 
 
+def check_start(spec: Spec) -> Iterator[Diagnostic]:
+    """A PiSSA adapter that nobody could load again.
+
+    It belongs to the weights without their principal part, which whoever loads it computes anew. The fast decomposition
+    draws at random and finds another part each time.
+
+    Fails:
+    ```toml
+    [method]
+    type = "lora"
+    init = { type = "pissa", convert = false }
+    ```
+    Passes:
+    ```toml
+    [method]
+    type = "lora"
+    init = { type = "pissa", convert = false, exact = true }
+    ```
+    """
+    method = spec.method
+    if not isinstance(method, Lora) or not isinstance(method.init, PissaInit):
+        return
+    if not method.init.convert and not method.init.exact:
+        yield error(
+            "A836",
+            "the adapter could not be loaded again: its start is drawn at random",
+            ("method", "init", "convert"),
+            label="saved as it is trained",
+            helps=("write `convert = true`, or `exact = true`",),
+        )
+
+
+def check_apart(spec: Spec) -> Iterator[Diagnostic]:
+    """Virtual tokens stand in front of a row, not in front of each sample in it.
+
+    Samples that share a row are kept apart by their positions, which PEFT drops where it adds virtual tokens.
+
+    Fails:
+    ```toml
+    [data]
+    packing = "padding-free"
+    [method]
+    type = "prompt"
+    ```
+    Passes:
+    ```toml
+    [data]
+    packing = "off"
+    [method]
+    type = "prompt"
+    ```
+    """
+    method, chosen = spec.method, spec.data.packing
+    if isinstance(method, Prefix | Prompt) and chosen in ("padding-free", "isolated"):
+        yield error(
+            "A837",
+            f"`{method.type}` does not go with samples that share a row",
+            METHOD_TYPE,
+            label="virtual tokens stand in front of a row",
+            labels=(Label(("data", "packing"), "rows of several samples"),),
+            helps=('write `packing = "off"`',),
+        )
+
+
 RULES = (
     Rule("A822", "no steps for ranks", pure=check_budget),
     Rule("A825", "rates of a frozen matrix", pure=check_rates),
@@ -232,4 +296,6 @@ RULES = (
     Rule("A829", "embeddings trained twice", pure=check_tokens),
     Rule("A832", "bare parameters", pure=check_bare),
     Rule("A833", "prefix while recomputing", pure=check_prefix),
+    Rule("A836", "adapter that cannot be loaded", pure=check_start),
+    Rule("A837", "virtual tokens and packing", pure=check_apart),
 )

@@ -1,0 +1,202 @@
+"""Methods: each trains as PEFT does by hand, comes back from disk as it was, and merges into the same model."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import inprocess
+import pytest
+import torch
+from methods import METHODS, Case
+from safetensors.torch import load_file
+
+import tiny
+from tunec.compiler.pipeline import analyse, plan_of
+from tunec.runtime import models
+from tunec.runtime.models.variants import WHOLE, load_trained
+
+STEPS = 3
+RUN = f"""
+[data]
+shuffle = false
+[training]
+steps = {STEPS}
+learning_rate = 1e-2
+schedule = "constant"
+max_grad_norm = 1000.0
+seed = 3
+[batch]
+global_size = 4
+micro_size = 4
+"""
+"""No accumulation, no decay, no clipping: a loop by hand that anyone would write."""
+
+IDS = torch.tensor([[5, 60, 7, 200, 9, 10]])
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: Any, tiny_model: Path) -> Path:
+    """A folder with a model and data for many runs."""
+    workspace: Path = tmp_path_factory.mktemp("methods")
+    (workspace / "model").symlink_to(tiny_model)
+    tiny.write_chats(workspace / "data" / "chat.jsonl", 24)
+    return workspace
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = model.eval()(input_ids=IDS, use_cache=False).logits
+    return found
+
+
+def counted(model: Any) -> tuple[int, int]:
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
+
+
+def trained(model: Any) -> dict[str, torch.Tensor]:
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def by_hand(case: Case, folder: Path, batches: list[Any], patch: pytest.MonkeyPatch) -> Any:
+    """Train with PEFT and torch alone, from the same seed, on the same batches."""
+    import peft
+    import transformers
+
+    # A run before this one may have left its configuration of DeepSpeed behind.
+    patch.setattr("peft.tuners.adalora.layer.deepspeed_config", lambda: None)
+    transformers.set_seed(3)
+    model = transformers.AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
+    if case.config:
+        settings = dict(case.settings)
+        if "prompt_tuning_init_text" in settings:
+            settings["tokenizer_name_or_path"] = str(folder)
+        if case.method == "adalora":
+            settings["total_step"] = STEPS
+        config = getattr(peft, case.config)(task_type="CAUSAL_LM", **settings)
+        model = peft.get_peft_model(model, config)
+    else:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(bool(re.search(case.trained, name)))
+    model.train()
+    chosen = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(chosen, lr=1e-2, weight_decay=0.0)
+    for step, (batch,) in enumerate(batches, start=1):
+        wanted = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
+        model(**wanted, use_cache=False).loss.backward()
+        optimizer.step()
+        if case.method == "adalora":
+            model.base_model.update_and_allocate(step)
+        optimizer.zero_grad()
+    return model
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_method(room: Path, monkeypatch: Any, name: str) -> None:
+    """A run trains what the plan counted and ends where PEFT by hand ends; from disk and merged it is the same model."""
+    case = METHODS[name]
+    run_dir = inprocess.compiled(room, case.spec + RUN, name)
+    inprocess.prepare(run_dir)
+    trainer = inprocess.train(run_dir)
+    model = trainer.model
+    expected = logits(model)
+
+    plan = plan_of(analyse(room / f"{name}.toml", {}))
+    assert plan.parameters is not None
+    assert (plan.parameters.total, plan.parameters.trainable) == counted(model)
+
+    if not case.is_random:
+        batches = list(trainer.get_train_dataloader())
+        alone = by_hand(case, room / "model", batches, monkeypatch)
+        torch.testing.assert_close(trained(model), trained(alone), rtol=1e-3, atol=1e-4)
+    base = models.Base(room / "model")
+    again = load_trained(run_dir / "final", base=base, method=case.method, dtype="fp32")
+    torch.testing.assert_close(logits(again), expected, rtol=0, atol=1e-6)
+    start = logits(models.load_causal_lm(base, dtype="fp32"))
+    assert float((expected[:, -IDS.shape[1] :] - start).abs().max()) > 1e-4
+    if case.merges and case.method not in WHOLE:
+        merged = again.merge_and_unload()
+        torch.testing.assert_close(logits(merged), expected, rtol=0, atol=1e-4)
+
+
+RESUMED = [
+    "lora-dropout",
+    "dora",
+    "pissa",
+    "olora",
+    "full-modules",
+    "tokens",
+    "freeze",
+    "adalora",
+    "vera",
+    "prefix",
+]
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_resume(room: Path, name: str) -> None:
+    """A run that stops in the middle goes on to the same bits."""
+    text = METHODS[name].spec + RUN.replace(f"steps = {STEPS}", "steps = 4")
+    whole, torn = (inprocess.compiled(room, text, f"{name}-{what}") for what in ("whole", "torn"))
+    for run_dir in (whole, torn):
+        inprocess.prepare(run_dir)
+    inprocess.train(whole)
+    assert inprocess.train(torn, stop_after=2).stopped
+    inprocess.train(torn, resume=True)
+    found, expected = (load_file(next((d / "final").glob("*.safetensors"))) for d in (torn, whole))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+@pytest.mark.heavy
+def test_two_ranks(room: Path) -> None:
+    """On two ranks under ZeRO stage 3 every method that is not refused saves what it saves on one."""
+    names = [name for name, case in METHODS.items() if case.sharded and not case.is_random]
+    folders = {}
+    for name in names:
+        run = RUN.replace("micro_size = 4", "micro_size = 2")
+        text = f"{METHODS[name].spec}{run}[deepspeed]\nzero_stage = 3\n[launch]\nprocesses = 2\n"
+        folders[name] = inprocess.compiled(room, text, f"{name}-two")
+        inprocess.prepare(folders[name])
+    two_ranks(list(folders.values()))
+    different = []
+    for name, run_dir in folders.items():
+        alone = inprocess.compiled(room, METHODS[name].spec + RUN, f"{name}-one")
+        inprocess.prepare(alone)
+        inprocess.train(alone)
+        found, expected = (
+            load_file(next((d / "final").glob("*.safetensors"))) for d in (run_dir, alone)
+        )
+        assert found.keys() == expected.keys()
+        far = max(float((found[key] - expected[key]).abs().max()) for key in expected)
+        print(name, far)
+        if not far < 1e-3:
+            different.append((name, far))
+    assert different == []
+
+
+def two_ranks(run_dirs: list[Path]) -> None:
+    """Train the runs in two processes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    tests = Path(inprocess.__file__).parent
+    command = [sys.executable, str(tests / "one_rank.py"), *map(str, run_dirs)]
+    ranks = [
+        subprocess.Popen(
+            command,
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    told = [rank.communicate(timeout=500)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], told[0][-3000:]
