@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..plan import Plan
+from ..rules.combine import num_merged
 from ..spec import FileTemplate, NamedTemplate
 from .calls import Arg, Call, Places, nested
 from .literals import python_literal
@@ -28,6 +29,7 @@ def base_call(plan: Plan, places: Places, indent: int) -> Call:
         args.append(Arg("attention", python_literal(model.attention)))
     args += _weights_args(plan)
     args += _rows_args(plan, indent)
+    args += earlier_args(plan, places, indent)
     args += structure_args(plan, indent)
     args += quantization_args(plan, indent)
     return Call("models.Base", (*args, *_hub_args(plan, places)))
@@ -114,9 +116,36 @@ def template_args(plan: Plan, places: Places) -> Iterator[Arg]:
             yield Arg("stop_words", f"[{words}]")
 
 
+def earlier_args(plan: Plan, places: Places, indent: int) -> Iterator[Arg]:
+    """Yield the argument that puts adapters of an earlier training into the weights."""
+    adapters, count = plan.spec.adapters, num_merged(plan.spec)
+    if not count:
+        return
+    paths = ", ".join(adapter_place(plan, places, number) for number in range(count))
+    args = [Arg("", f"[{paths}]")]
+    if adapters.subfolder is not None:
+        args.append(Arg("subfolder", python_literal(adapters.subfolder)))
+    if adapters.combine != "merge" and count > 1:
+        args.append(Arg("combine", python_literal(adapters.combine)))
+        if adapters.weights:
+            args.append(Arg("weights", python_literal([float(w) for w in adapters.weights])))
+    text = nested(Call("models.Merged", tuple(args)), indent + 4)
+    yield Arg("adapters", text, "part of the base from here on")
+
+
+def adapter_place(plan: Plan, places: Places, number: int) -> str:
+    """Return the Python text of the folder or hub id of an adapter of an earlier training."""
+    path = plan.spec.adapters.paths[number]
+    known = plan.facts.adapters.get(("adapters", "paths", number))
+    is_hub = known is not None and known.state == "hub"
+    return python_literal(path) if is_hub else places.text(path)
+
+
 def _hub_args(plan: Plan, places: Places) -> list[Arg]:
     model = plan.spec.model
     args = []
+    if model.hub != "huggingface":
+        args.append(Arg("hub_name", python_literal(model.hub)))
     if model.revision is not None:
         args.append(Arg("revision", python_literal(model.revision)))
     if model.cache_dir is not None:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .light import light_tokenizer
 
@@ -40,6 +40,7 @@ class Tokenizer:
     cache_dir: Path | None = None
     token_env: str | None = None
     trust_remote_code: bool = False
+    hub_name: Literal["huggingface", "modelscope", "modelers"] = "huggingface"
 
     def load(self) -> Any:
         """Return the tokenizer; raises `UserError` as `models.load_tokenizer` does."""
@@ -58,6 +59,7 @@ class Tokenizer:
             cache_dir=self.cache_dir,
             token_env=self.token_env,
             trust_remote_code=self.trust_remote_code,
+            hub_name=self.hub_name,
         )
 
     def load_light(self) -> Any:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import torch
@@ -17,6 +22,7 @@ import tiny
 from tunec.runtime import models, objectives
 from tunec.runtime.errors import ExitCode, UserError
 from tunec.runtime.models.variants import whole
+from web import Reply, Web, serving
 
 
 def load(path: Path, **options: Any) -> Any:
@@ -284,3 +290,104 @@ def test_gradient_checkpointing_keeps_the_router_loss() -> None:
     objective.attach(model)
     with pytest.raises(UserError, match="no gradient reaches the routers"):
         objective.loss_sum(model, batch)
+
+
+# Other hubs
+
+
+class ModelScope(Web):
+    """The part of ModelScope's API that fetching a model asks for."""
+
+    def reply(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
+        parts = urlsplit(path)
+        name = parse_qs(parts.query).get("FilePath", [""])[0]
+        if parts.path == "/api/v1/models/owner/tiny/repo/files":
+            listed = [
+                {
+                    "Path": each, "Name": each, "Type": "blob", "Size": len(content),
+                    "Sha256": hashlib.sha256(content).hexdigest(), "Revision": "a" * 40,
+                }
+                for each, content in self.files.items()
+            ]  # fmt: skip
+            found = {"Code": 200, "Success": True, "Data": {"Files": listed}}
+            return Reply(200, json.dumps(found).encode(), {"Content-Type": "application/json"})
+        if parts.path == "/api/v1/models/owner/tiny/repo" and name in self.files:
+            return self.file(self.files[name], headers)
+        return Reply(404, b'{"Code": 404, "Message": "record not found", "Success": false}')
+
+
+@pytest.fixture
+def modelscope(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    """A server with the tiny model, and ModelScope's client where it is installed."""
+    pytest.importorskip("modelscope", reason="an optional client, which nothing else needs")
+    files = {path.name: path.read_bytes() for path in tiny_model.iterdir()}
+    with serving(ModelScope(files=files)) as web:
+        monkeypatch.setenv("MODELSCOPE_ENDPOINT", web.url)
+        monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "cache"))
+        yield web
+
+
+def test_a_model_of_modelscope(modelscope: Web, tiny_model: Path) -> None:
+    """Weights and tokenizer are those of the folder; what was fetched is not fetched again."""
+    base = models.Base("owner/tiny", hub_name="modelscope")
+    assert same(state(models.load_causal_lm(base, dtype="fp32")), state(load(tiny_model)))
+    modelscope.asked.clear()
+    tokenizer = models.load_tokenizer("owner/tiny", hub_name="modelscope")
+    assert tokenizer.get_vocab() == models.load_tokenizer(tiny_model).get_vocab()
+    assert not any("FilePath" in line for line in modelscope.asked)
+
+
+def test_a_model_that_modelscope_has_not(modelscope: Web) -> None:
+    """One line says what is missing, and where to look."""
+    with pytest.raises(UserError) as caught:
+        models.load_tokenizer("owner/none", hub_name="modelscope")
+    assert caught.value.message.startswith("owner/none: modelscope does not give the model: ")
+    assert "\n" not in caught.value.message
+    assert caught.value.code == ExitCode.ENVIRONMENT
+
+
+CLIENTS = [("modelscope", "modelscope.hub.snapshot_download"), ("modelers", "openmind_hub")]
+
+
+@pytest.mark.parametrize(("hub", "module"), CLIENTS)
+def test_clients_of_other_hubs_are_asked(
+    hub: Any, module: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client is told id, revision, cache and token, and the folder it names is the model."""
+    asked: list[Any] = []
+
+    def snapshot_download(id: str, **options: Any) -> str:
+        asked.append((id, options))
+        return str(tiny_model)
+
+    client = ModuleType(module)
+    client.snapshot_download = snapshot_download  # type: ignore[attr-defined]
+    parts = module.split(".")
+    for end in range(1, len(parts)):
+        monkeypatch.setitem(sys.modules, ".".join(parts[:end]), ModuleType("package"))
+    monkeypatch.setitem(sys.modules, module, client)
+    monkeypatch.setenv("SOME_TOKEN", "secret")
+    base = models.Base(
+        "owner/tiny", hub_name=hub, revision="v1", cache_dir=tmp_path, token_env="SOME_TOKEN"
+    )
+    assert same(state(models.load_causal_lm(base, dtype="fp32")), state(load(tiny_model)))
+    [(id, options)] = asked
+    del options["ignore_patterns"]
+    assert id == "owner/tiny"
+    assert options == {"revision": "v1", "cache_dir": str(tmp_path), "token": "secret"}
+
+
+@pytest.mark.parametrize(("hub", "module"), CLIENTS)
+def test_a_client_that_is_not_there(hub: Any, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package is named, and how it comes."""
+    for name in (module.split(".")[0], module):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError) as caught:
+        models.load_tokenizer("owner/tiny", hub_name=hub)
+    assert caught.value.help == "pip install 'tunec[hubs]'"
+    assert caught.value.code == ExitCode.ENVIRONMENT
+
+
+def test_a_folder_is_never_fetched(tiny_model: Path) -> None:
+    """A hub is asked for ids only."""
+    assert models.load_tokenizer(tiny_model, hub_name="modelscope").eos_token == "<|im_end|>"
