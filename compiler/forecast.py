@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from .apply import Change, FileChange, is_other_run
 from .plan import Memory, Plan
 from .plan.layout import has_packed_rows
+from .rules.combine import num_merged
 from .spec import Lora, Prefix, Prompt
 
 GIB = 2**30
@@ -105,10 +106,21 @@ def _model(plan: Plan) -> Iterator[str]:
     yield f"weights   {spec.model.path}, {spec.training.precision}"
     if spec.model.trust_remote_code:
         yield "code      Python shipped with the model will run (model.trust_remote_code)"
+    yield from _earlier(plan)
     yield from _adapter(plan)
     if parameters is not None:
         share = 100 * parameters.trainable / parameters.total
         yield f"trained   {parameters.trainable:,} of {parameters.total:,} parameters ({share:.2f} %)"
+
+
+def _earlier(plan: Plan) -> Iterator[str]:
+    """Yield what becomes of adapters of an earlier training, and what the trained adapter then belongs to."""
+    adapters, count = plan.spec.adapters, num_merged(plan.spec)
+    if count:
+        how = "merged" if adapters.combine == "merge" or count < 2 else f"combined ({adapters.combine})"
+        yield f"base      the weights with {', '.join(adapters.paths[:count])} {how}; what is trained belongs to these"
+    if adapters.paths[count:]:
+        yield f"continues {adapters.paths[-1]}"
 
 
 def _adapter(plan: Plan) -> Iterator[str]:

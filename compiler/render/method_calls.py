@@ -23,17 +23,23 @@ from ..spec import (
     Prompt,
     Vera,
 )
-from .calls import Arg, Call
+from .calls import Arg, Call, Places
 from .literals import python_literal
+from .model_calls import adapter_place
 
 
-def method_call(plan: Plan) -> Call:
+def method_call(plan: Plan, places: Places) -> Call:
     """Return the call that makes the parameters trainable which the method trains."""
     checkpointing = plan.spec.training.gradient_checkpointing
     extra = [Arg("gradient_checkpointing", "True")] if checkpointing else []
     if checkpointing and plan.spec.training.checkpointing_reentrant:
         extra.append(Arg("reentrant", "True"))
     method, adapter = plan.spec.method, plan.adapter
+    earlier = plan.spec.adapters
+    if earlier.paths and earlier.then == "continue":
+        place = Arg("", adapter_place(plan, places, len(earlier.paths) - 1))
+        folder = _given({"subfolder": earlier.subfolder}, {"subfolder": None})
+        return Call("models.continue_adapter", (Arg("", "model"), place, *folder, *extra))
     if isinstance(method, Freeze):
         return Call("models.train_blocks", (Arg("", "model"), *_blocks(method, plan), *extra))
     if adapter is None:

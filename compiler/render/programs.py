@@ -21,7 +21,7 @@ from .model_calls import base_call, has_new_rows, template_args, token_args, tok
 from .optimizer_calls import optimizer_call
 from .schedule_calls import schedule_text
 from .sources import source_call
-from .structure_calls import after_adapting, before_loading
+from .structure_calls import after_adapting, after_loading, before_loading
 
 OBJECTIVES = {Sft: "Sft", Pretraining: "Pretraining"}
 """The class of the runtime for each objective that it trains with."""
@@ -80,6 +80,7 @@ def render_expand(source: str, *, local: bool, num_blocks: int, revision: str | 
 def _paths(plan: Plan) -> Iterator[str]:
     spec = plan.spec
     yield spec.model.path
+    yield from spec.adapters.paths
     optional = (spec.model.cache_dir, spec.data.prepared_dir, spec.export.output_dir)
     yield from (path for path in (spec.tokenizer.path, *optional) if path)
     for sources in written_sources(plan.spec, plan.facts):
@@ -100,8 +101,9 @@ def _train(plan: Plan, places: Places) -> dict[str, object]:
         "base": base_call(plan, places, 16),
         "has_new_rows": has_new_rows(plan),
         "dtype": "bf16" if spec.training.precision == "pure-bf16" else spec.training.precision,
-        "adapt": method_call(plan),
+        "adapt": method_call(plan, places),
         "before_loading": before_loading(plan),
+        "after_loading": after_loading(plan),
         "after_adapting": after_adapting(plan),
         "streaming": spec.data.streaming,
         "pack": _pack(plan),

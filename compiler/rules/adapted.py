@@ -6,18 +6,21 @@ from collections.abc import Sequence
 
 from ..facts import ModelFacts
 from ..facts.weights import TensorFacts
-from ..spec import AdaLora, Boft, Ia3, Loha, Lokr, Lora, Oft, Vera
+from ..spec import AdaLora, Boft, Ia3, Loha, Lokr, Lora, Oft, Targets, Vera
 from .modules import BLOCK, HEADS, layers_of
 
 Targeted = Lora | Oft | Boft | Ia3 | AdaLora | Vera | Loha | Lokr
 
 
-def adapted(method: Targeted, model: ModelFacts) -> dict[str, TensorFacts]:
-    """Return the modules that get an adapter with the shapes of their weights."""
+def adapted(
+    method: Targeted, model: ModelFacts, others: Targets | None = None
+) -> dict[str, TensorFacts]:
+    """Return the modules that get an adapter with the shapes of their weights; `others` replace the targets."""
     modules, layers = model.linear_modules(), layers_of(method, model)
-    if method.targets != "all-linear":
+    targets = method.targets if others is None else others
+    if targets != "all-linear":
         every = _two_dimensional(model)
-        modules = {n: t for n, t in every.items() if any(is_called(n, w) for w in method.targets)}
+        modules = {n: t for n, t in every.items() if any(is_called(n, w) for w in targets)}
     return {
         name: tensor
         for name, tensor in modules.items()

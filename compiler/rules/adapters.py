@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import AdapterFacts, Facts
 from ..facts.adapters import VALUE_HEADS
 from ..spec import Lora, Spec
-from .common import ADAPTERS, METHOD_TYPE, text_at
+from .adapted import adapted
+from .common import ADAPTERS, METHOD_TYPE, TARGETED, text_at
+from .look import changed
 from .rule import Rule
 
 PATHS: SpecPath = ("adapters", "paths")
@@ -144,6 +147,65 @@ def check_rank(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
         )
 
 
+def check_same(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """The adapter that training goes on with was made with other settings than the method has.
+
+    A continued adapter stays what it is, so that what the spec says of it would not be so.
+
+    Fails:
+    ```toml
+    [adapters]
+    paths = ["query-adapter"]
+    [method]
+    type = "lora"
+    rank = 4
+    ```
+    Passes:
+    ```toml
+    [adapters]
+    paths = ["query-adapter"]
+    [method]
+    type = "lora"
+    rank = 4
+    targets = ["q_proj"]
+    ```
+    """
+    path, adapter = _continued(spec, facts)
+    method = spec.method
+    if adapter is None or adapter.kind != method.type or not isinstance(method, TARGETED):
+        return
+    if adapter.targets and facts.model.known:
+        theirs = adapted(method, facts.model, adapter.targets)
+        if theirs.keys() != adapted(method, facts.model).keys():
+            names = ", ".join(f'"{name}"' for name in adapter.targets)
+            yield _other("targets", "other modules", path, f"targets = [{names}]", spec)
+    if not isinstance(method, Lora):
+        return
+    alpha = method.alpha if method.alpha is not None else 2.0 * method.rank
+    settings = {
+        "alpha": ("lora_alpha", alpha),
+        "rank_stabilized": ("use_rslora", method.rank_stabilized),
+        "dora": ("use_dora", method.dora),
+    }
+    for name, (key, value) in settings.items():
+        found = adapter.config.get(key)
+        if isinstance(found, int | float) and found != value:
+            yield _other(
+                name, f"`{key} = {json.dumps(found)}`", path, f"{name} = {json.dumps(found)}", spec
+            )
+
+
+def _other(name: str, what: str, path: SpecPath, line: str, spec: Spec) -> Diagnostic:
+    return error(
+        "A839",
+        f"`{text_at(spec, path)}` has {what}, `method.{name}` says otherwise",
+        path,
+        label="continued here",
+        labels=(Label(("method", name), "set here"),) if name in changed(spec.method) else (),
+        helps=(f'write `{line}`, or start a new adapter: `then = "new"`',),
+    )
+
+
 def check_method(spec: Spec) -> Iterator[Diagnostic]:
     """Training is to go on with an adapter, but the method trains none.
 
@@ -230,5 +292,6 @@ RULES = (
     Rule("A805", "adapter of another kind", factual=check_kind),
     Rule("A806", "adapter of another rank", factual=check_rank),
     Rule("A807", "nothing continues the adapter", pure=check_method),
+    Rule("A839", "adapter with other settings", factual=check_same),
     Rule("A834", "no value head", factual=check_value_head),
 )

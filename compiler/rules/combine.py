@@ -15,6 +15,42 @@ from .rule import Rule
 PATHS: SpecPath = ("adapters", "paths")
 
 
+def num_merged(spec: Spec) -> int:
+    """Return how many of the adapters become part of the base: all, or all but the last, which is trained on."""
+    adapters = spec.adapters
+    return len(adapters.paths) - (1 if adapters.paths and adapters.then == "continue" else 0)
+
+
+def check_continued(spec: Spec) -> Iterator[Diagnostic]:
+    """Adapters are combined into one, and training is to go on with the last of them.
+
+    A combination is put into the weights; none of its parts is left to be trained on.
+
+    Fails:
+    ```toml
+    [adapters]
+    paths = ["adapter", "other-adapter"]
+    combine = "linear"
+    ```
+    Passes:
+    ```toml
+    [adapters]
+    paths = ["adapter", "other-adapter"]
+    combine = "linear"
+    then = "new"
+    ```
+    """
+    adapters = spec.adapters
+    if len(adapters.paths) > 1 and adapters.combine != "merge" and adapters.then == "continue":
+        yield error(
+            "A838",
+            "combined adapters become part of the model, none is left to continue",
+            ("adapters", "combine"),
+            labels=(Label((*PATHS, len(adapters.paths) - 1), "continued here"),),
+            helps=('write `then = "new"`, or `combine = "merge"`',),
+        )
+
+
 def check_several(spec: Spec) -> Iterator[Diagnostic]:
     """Several adapters cannot be merged here.
 
@@ -87,10 +123,10 @@ def check_combination(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
                 helps=('write `combine = "merge"`',),
             )
     ranks = [adapter.rank for adapter in found if adapter is not None and adapter.rank is not None]
-    if adapters.combine == "linear" and len(set(ranks)) > 1:
+    if adapters.combine != "svd" and len(set(ranks)) > 1:
         yield error(
             "A809",
-            f"`linear` adds factors of equal rank, these have {' and '.join(map(str, ranks))}",
+            f"`{adapters.combine}` adds factors of equal rank, these have {' and '.join(map(str, ranks))}",
             ("adapters", "combine"),
             helps=('write `combine = "svd"`, which takes any ranks',),
         )
@@ -193,5 +229,6 @@ RULES = (
     Rule("A809", "adapters not combinable", factual=check_combination),
     Rule("A810", "weights of a combination", pure=check_weights),
     Rule("A811", "no adapters", pure=check_unused),
+    Rule("A838", "combined and continued", pure=check_continued),
     Rule("A831", "subfolder leaves the adapter", pure=check_subfolder),
 )

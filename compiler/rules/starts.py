@@ -67,14 +67,12 @@ def check_pieces(spec: Spec) -> Iterator[Diagnostic]:
     zero_stage = 2
     ```
     """
-    method = spec.method
+    method, path, name = spec.method, METHOD_TYPE, str(spec.method.type)
     if zero_stage(spec) != 3:
         return
-    if isinstance(method, AdaLora | Loha):
-        path, name = METHOD_TYPE, method.type
-    elif isinstance(method, Lora) and method.trainable_tokens:
+    if isinstance(method, Lora) and method.trainable_tokens:
         path, name = ("method", "trainable_tokens"), "trainable_tokens"
-    else:
+    elif not isinstance(method, AdaLora | Loha):
         return
     yield error(
         "A835",

@@ -141,7 +141,7 @@ class Adapters:
 
     combine: Literal["merge", "linear", "svd", "ties", "dare"] = "merge"
     """`merge` one after the other, or combine them into one: weighted sum (`linear`), its low-rank form (`svd`),
-    TIES (arXiv:2306.01708) or DARE (arXiv:2311.03099)."""
+    TIES (arXiv:2306.01708) or DARE (arXiv:2311.03099), which keep half of the numbers."""
 
     weights: tuple[float, ...] = ()
     """Weight of each adapter in a combination. Default: 1 each."""

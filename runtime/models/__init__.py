@@ -1,6 +1,7 @@
 """Models and tokenizers: loading, adapters, import."""
 
 from .adapters import (
+    Merged,
     add_adalora,
     add_boft,
     add_ia3,
@@ -11,6 +12,7 @@ from .adapters import (
     add_prefix,
     add_prompt,
     add_vera,
+    continue_adapter,
     text_ids,
     token_ids,
 )
@@ -21,8 +23,10 @@ from .quantization import BitsAndBytes, Eetq, Hqq, Quanto, TorchAo
 from .structure import (
     Rope,
     add_embedding_noise,
+    compile_blocks,
     offload_activations,
     set_numerics,
+    use_liger,
     watch_overflow,
 )
 from .structure.expand import expand_program
@@ -33,6 +37,7 @@ __all__ = [
     "BitsAndBytes",
     "Eetq",
     "Hqq",
+    "Merged",
     "NewRows",
     "Quanto",
     "Rope",
@@ -48,6 +53,8 @@ __all__ = [
     "add_prefix",
     "add_prompt",
     "add_vera",
+    "compile_blocks",
+    "continue_adapter",
     "expand_program",
     "fetch_program",
     "load_causal_lm",
@@ -58,5 +65,6 @@ __all__ = [
     "token_ids",
     "train_all",
     "train_blocks",
+    "use_liger",
     "watch_overflow",
 ]

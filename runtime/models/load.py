@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,12 +13,14 @@ import torch
 from ..credentials import token_of
 from ..data.around import put_around, read_template
 from ..errors import ExitCode, UserError
+from .adapters.earlier import Merged, merge_earlier
 from .dtypes import DTYPES as DTYPES
 from .dtypes import Dtype as Dtype
 from .folder import display
+from .hubs import Hub, snapshot
 from .quantization import Quantization, finish_quantized, quantized_arguments
 from .scratch import random_causal_lm
-from .structure import Rope, configured, finish
+from .structure import ATTENTION, Rope, configured, finish
 from .vocabulary import NewRows, add_rows
 from .vocabulary import add_tokens as append_tokens
 
@@ -44,11 +46,13 @@ class Base:
     """Decides random weights, and the rows of new tokens."""
     allow_pickle: bool = False
     new_rows: NewRows | None = None
+    adapters: Merged | None = None
+    hub_name: Hub = "huggingface"
 
     @property
     def hub(self) -> dict[str, Any]:
         """What a hub is asked with, under the names `load_tokenizer` takes."""
-        names = ("revision", "cache_dir", "token_env", "trust_remote_code")
+        names = ("revision", "cache_dir", "token_env", "trust_remote_code", "hub_name")
         return {name: getattr(self, name) for name in names}
 
 
@@ -66,6 +70,7 @@ def load_tokenizer(
     cache_dir: Path | None = None,
     token_env: str | None = None,
     trust_remote_code: bool = False,
+    hub_name: Hub = "huggingface",
 ) -> Any:
     """Return the fast tokenizer at `path`, with `chat_template` in place of its own when given.
 
@@ -82,7 +87,10 @@ def load_tokenizer(
     from transformers import AutoTokenizer
 
     _check_folder(path)
-    hub = _hub_arguments(revision, cache_dir, token_env, trust_remote_code)
+    found = fetched(
+        Base(path, revision=revision, cache_dir=cache_dir, token_env=token_env, hub_name=hub_name)
+    )
+    path, hub = found.path, _hub_arguments(**{**found.hub, "trust_remote_code": trust_remote_code})
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), **hub)
     except Exception as fault:
@@ -146,10 +154,10 @@ def load_causal_lm(base: Base | Path | str, *, dtype: Dtype, tokenizer: Any = No
         UserError: the folder is missing, a weight file is missing, truncated or not safetensors, or its
             tensors do not fit the configuration.
     """
-    settings = base if isinstance(base, Base) else Base(base)
+    settings = fetched(base if isinstance(base, Base) else Base(base))
     path, attention = settings.path, settings.attention
     _check_folder(path)
-    chosen: dict[str, Any] = {} if attention == "auto" else {"attn_implementation": attention}
+    chosen: dict[str, Any] = {} if attention == "auto" else {"attn_implementation": ATTENTION.get(attention, attention)}
     hub = _hub_arguments(**settings.hub)
     quantization = settings.quantization
     if quantization is not None:
@@ -163,6 +171,8 @@ def load_causal_lm(base: Base | Path | str, *, dtype: Dtype, tokenizer: Any = No
     except Exception as fault:
         raise _load_fault("model", path, fault) from None
     _check_complete(path, info)
+    if settings.adapters is not None:
+        model = merge_earlier(model, settings.adapters)
     if tokenizer is not None and settings.new_rows is not None:
         model = add_rows(model, tokenizer, settings.new_rows)
     return finish_quantized(finish(model, settings), quantization)
@@ -198,6 +208,7 @@ def stored_dtype(base: Base) -> Dtype:
     """Return the number format the model's configuration names; fp32 where it names none tunec writes."""
     from transformers import AutoConfig
 
+    base = fetched(base)
     path = base.path
     _check_folder(path)
     arguments = _hub_arguments(**base.hub)
@@ -231,11 +242,28 @@ def _check_folder(path: Path | str) -> None:
         )
 
 
+def fetched(base: Base) -> Base:
+    """Return the base as a folder where it is a model of another hub than Hugging Face, whose files are fetched."""
+    if not isinstance(base.path, str) or base.hub_name == "huggingface":
+        return base
+    folder = snapshot(
+        base.hub_name,
+        base.path,
+        revision=base.revision,
+        cache_dir=base.cache_dir,
+        token_env=base.token_env,
+    )
+    return replace(
+        base, path=folder, revision=None, cache_dir=None, token_env=None, hub_name="huggingface"
+    )
+
+
 def _hub_arguments(
     revision: str | None = None,
     cache_dir: Path | None = None,
     token_env: str | None = None,
     trust_remote_code: bool = False,
+    hub_name: Hub = "huggingface",
 ) -> dict[str, Any]:
     arguments: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     if revision is not None:

@@ -84,5 +84,7 @@ def whole(base: Base, folder: Path) -> Base:
         init="pretrained",
         allow_pickle=False,
         new_rows=None,
+        hub_name="huggingface",
         quantization=None,
+        adapters=None,
     )

@@ -26,14 +26,15 @@ class RankBudget:
         Raises:
             UserError: no step is left between the warm-up and the final steps.
         """
-        self.config: Any = getattr(model, "peft_config", {}).get("default")
-        self.is_used = self.config is not None and self.config.peft_type == "ADALORA"
+        config: Any = getattr(model, "peft_config", {}).get("default")
+        self.is_used = config is not None and config.peft_type == "ADALORA"
+        self.config: Any = config
         self.num_ranks = num_ranks
         self.micro_batches = 1
         if not self.is_used:
             return
-        self.config.total_step = num_steps
-        if self.config.tinit >= num_steps - self.config.tfinal:
+        config.total_step = num_steps
+        if config.tinit >= num_steps - config.tfinal:
             raise UserError(
                 f"no step of {num_steps} is left to move ranks",
                 help="lower `method.warmup_steps` or `method.final_steps`, or train longer",
@@ -62,8 +63,8 @@ class RankBudget:
             if "lora_A" in name or "lora_B" in name:
                 product = value @ value.T if "lora_A" in name else value.T @ value
                 parts.append(torch.linalg.norm(product - torch.eye(*product.shape).to(product)))
-        weight = self.config.orth_reg_weight / self.micro_batches
-        return weight * torch.stack(parts).mean()
+        weight = float(self.config.orth_reg_weight) / self.micro_batches
+        return torch.stack(parts).mean() * weight
 
     @torch.no_grad()
     def step(self, number: int) -> None:

@@ -111,6 +111,8 @@ def test_the_table_names_what_exists() -> None:
         "quantization[none]",
         "template[tokenizer]",
         "method[full]",
+        "method[lora].init[gaussian]",
+        "method[lora].init[olora]",
         "objective[sft].loss[cross-entropy]",
     }
     assert set(HONOURED) - names - kinds - leafless - {"method[lora].init[default]"} == set()

@@ -1,11 +1,13 @@
 """Adapters, by PEFT: small trained parts beside, in or before frozen weights."""
 
 from .attach import is_adapted
+from .earlier import Merged, continue_adapter, merge_earlier
 from .lora import add_lora
 from .others import add_adalora, add_boft, add_ia3, add_loha, add_lokr, add_oft, add_vera
 from .prompts import add_prefix, add_prompt, num_virtual_tokens, text_ids, token_ids
 
 __all__ = [
+    "Merged",
     "add_adalora",
     "add_boft",
     "add_ia3",
@@ -16,7 +18,9 @@ __all__ = [
     "add_prefix",
     "add_prompt",
     "add_vera",
+    "continue_adapter",
     "is_adapted",
+    "merge_earlier",
     "num_virtual_tokens",
     "text_ids",
     "token_ids",
