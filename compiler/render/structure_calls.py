@@ -11,6 +11,9 @@ from ..plan import Plan
 from .calls import Arg, Call, nested
 from .literals import python_literal
 
+LOSS_OPS = ("cross_entropy", "fused_linear_cross_entropy")
+"""Kernels of liger for a loss that the runtime computes itself."""
+
 
 def structure_args(plan: Plan, indent: int) -> Iterator[Arg]:
     """Yield the arguments of `models.Base` that change the model itself; they stand `indent` columns deep."""
@@ -33,6 +36,15 @@ def before_loading(plan: Plan) -> Iterator[Call]:
         yield Call("models.set_numerics", tuple(args))
 
 
+def after_loading(plan: Plan) -> Iterator[Call]:
+    """Yield the calls of the training program that put other code into the loaded model."""
+    kernels = plan.spec.kernels
+    if kernels.liger:
+        ops = [Arg(name, python_literal(on)) for name, on in kernels.liger_ops.items()]
+        named = (arg for arg in ops if arg.name not in LOSS_OPS)
+        yield Call("models.use_liger", (Arg("", "model"), *named))
+
+
 def after_adapting(plan: Plan) -> Iterator[Call]:
     """Yield the calls of the training program that change how the model is trained, not what it is."""
     training, model = plan.spec.training, Arg("", "model")
@@ -41,6 +53,14 @@ def after_adapting(plan: Plan) -> Iterator[Call]:
         yield Call("models.add_embedding_noise", (model, alpha))
     if training.detect_anomalies:
         yield Call("models.watch_overflow", (model,))
+    kernels = plan.spec.kernels
+    if kernels.compile:
+        args = [model]
+        if kernels.compile_backend is not None:
+            args.append(Arg("backend", python_literal(kernels.compile_backend)))
+        if kernels.compile_mode != "default":
+            args.append(Arg("mode", python_literal(kernels.compile_mode)))
+        yield Call("models.compile_blocks", tuple(args))
     # On a CPU the activations are in host memory already.
     is_moved = training.offload_activations and training.gradient_checkpointing
     if is_moved and plan.spec.launch.device == "gpu":

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts
 from ..spec import BitsAndBytes, Full, Lora, NoQuantization, Spec
-from .common import METHOD_TYPE, choices, similar
+from .common import METHOD_TYPE, choices, similar, stage_label, zero_stage
 from .rule import Rule
 
 LIGER_OPS = ("rope", "rms_norm", "layer_norm", "swiglu", "geglu", "cross_entropy", "fused_linear_cross_entropy")  # fmt: skip
+LOSS_OPS = ("cross_entropy", "fused_linear_cross_entropy")
+BACKENDS = ("inductor", "eager", "aot_eager", "cudagraphs", "onnxrt", "openxla", "tvm")
+"""Backends of `torch.compile` that come with torch."""
 
 _LIGER = """
 llama llama4 llama4_text mllama mllama_text_model mistral mixtral gemma gemma2 gemma3 gemma3_text qwen2 qwen3
@@ -203,6 +206,13 @@ def check_liger_ops(spec: Spec) -> Iterator[Diagnostic]:
             labels=(Label(("kernels", "liger_ops", "fused_linear_cross_entropy"), "and here"),),
             helps=("keep one of them",),
         )
+    for name in (name for name in LOSS_OPS if ops.get(name) and spec.kernels.liger):
+        yield warning(
+            "M655",
+            f"liger's `{name}` has no effect: the loss is fused with the output head already",
+            ("kernels", "liger_ops", name),
+            helps=("remove it",),
+        )
     if ops and not spec.kernels.liger:
         yield warning(
             "M655",
@@ -241,6 +251,81 @@ def check_compile(spec: Spec) -> Iterator[Diagnostic]:
         )
 
 
+def check_compiled(spec: Spec) -> Iterator[Diagnostic]:
+    """The blocks cannot be compiled: no such backend, or weights that come and go.
+
+    ZeRO stage 3 fetches the weights of each layer when it is needed and drops them afterwards, which a compiled block
+    does not allow.
+
+    Fails:
+    ```toml
+    [kernels]
+    compile = true
+    compile_backend = "indcutor"
+    ```
+    Passes:
+    ```toml
+    [kernels]
+    compile = true
+    compile_backend = "inductor"
+    ```
+    """
+    kernels, here = spec.kernels, Label(("kernels", "compile"), "compiled here")
+    if not kernels.compile:
+        return
+    backend = kernels.compile_backend
+    if backend is not None and backend not in BACKENDS:
+        yield error(
+            "M673",
+            f"`torch.compile` has no backend `{backend}`",
+            ("kernels", "compile_backend"),
+            labels=(here,),
+            helps=(choices(backend, BACKENDS, "there are"),),
+        )
+    if zero_stage(spec) == 3:
+        yield error(
+            "M673",
+            "compiled blocks do not go with ZeRO stage 3",
+            ("kernels", "compile"),
+            labels=(stage_label(spec),),
+            helps=("set `zero_stage` to 2 or less, or remove `compile`",),
+        )
+
+
+def check_flash(spec: Spec) -> Iterator[Diagnostic]:
+    """FlashAttention computes in 16 bits only.
+
+    Fails:
+    ```toml
+    [model]
+    attention = "flash2"
+    [training]
+    precision = "fp32"
+    [launch]
+    device = "gpu"
+    ```
+    Passes:
+    ```toml
+    [model]
+    attention = "flash2"
+    [training]
+    precision = "bf16"
+    [launch]
+    device = "gpu"
+    ```
+    """
+    attention = spec.model.attention
+    is_on_gpu = spec.launch.device != "cpu"
+    if attention in ("flash2", "flash3") and spec.training.precision == "fp32" and is_on_gpu:
+        yield error(
+            "M674",
+            f"`{attention}` attention does not compute in fp32",
+            ("model", "attention"),
+            labels=(Label(("training", "precision"), "the precision"),),
+            helps=('write `precision = "bf16"`, or `attention = "sdpa"`',),
+        )
+
+
 def _is_four_bit(chosen: object) -> bool:
     return isinstance(chosen, BitsAndBytes) and chosen.bits == 4
 
@@ -257,4 +342,6 @@ RULES = (
     Rule("M654", "no kernels for this model", factual=check_liger_type),
     Rule("M655", "kernels of one library", pure=check_liger_ops),
     Rule("M656", "not compiled", pure=check_compile),
+    Rule("M673", "cannot be compiled", pure=check_compiled),
+    Rule("M674", "attention in half precision", pure=check_flash),
 )

@@ -225,7 +225,10 @@ def test_an_attention_that_a_family_lacks_is_an_error(told: Told) -> None:
 def test_packages_are_asked_for_only_when_needed(told: Told) -> None:
     """A plain spec looks no package up; one that needs some gets a warning for each, at the setting."""
     assert told("") == []
-    findings = told('[kernels]\nliger = true\n[model]\nattention = "flash2"\n' + GPU)
+    findings = told(
+        '[kernels]\nliger = true\n[model]\nattention = "flash2"\n[training]\nprecision = "bf16"\n'
+        + GPU
+    )
     assert [(item.code, item.path) for item in findings] == [
         ("V901", ("model", "attention")),
         ("V901", ("kernels", "liger")),

@@ -91,3 +91,22 @@ def test_numerics_on_a_cpu(workspace: Path) -> None:
     assert "models.set_numerics( deterministic=True, )" in train
     assert "offload_activations" not in train
     assert "empty_cache" not in train
+
+
+def test_kernels(workspace: Path) -> None:
+    """Other code comes after loading, compiled blocks at the end; attention has the library's name for it inside."""
+    text = (
+        '[model]\nattention = "flash2"\n[training]\nprecision = "bf16"\n[kernels]\nliger = true\n'
+        "liger_ops = { rope = false, cross_entropy = false }\ncompile = true\n"
+        'compile_mode = "max-autotune"\n[launch]\ndevice = "gpu"\n'
+    )
+    train = words(programs(workspace, text)["train"])
+    marks = [
+        'attention="flash2",',
+        "models.use_liger( model, rope=False, )",
+        "models.add_lora(",
+        'models.compile_blocks( model, mode="max-autotune", )',
+        "training.fit(",
+    ]
+    places = [train.index(mark) for mark in marks]
+    assert places == sorted(places)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .kernels import check_attention
 from .numerics import compute_logits_in_fp32, keep_norms_in_fp32
 from .rope import forget_longer_texts, stretch
 from .shifted import shift_attention
@@ -25,6 +26,7 @@ def configured(base: Base, hub: dict[str, Any]) -> dict[str, Any]:
 
 def finish(model: Any, base: Base) -> Any:
     """Return the loaded model with the modules that its settings ask for."""
+    check_attention(model, base.attention)
     forget_longer_texts(model)
     if base.shifted_attention:
         shift_attention(model)
