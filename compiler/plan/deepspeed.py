@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..spec import Spec
+from ..spec import Lion, Spec
 from .model import Batch
 
 NEVER = 1_000_000_000
@@ -22,11 +22,18 @@ def deepspeed_config(spec: Spec, batch: Batch) -> dict[str, Any]:
         "gradient_accumulation_steps": batch.accumulation or 1,
         "gradient_clipping": float(spec.training.max_grad_norm),
     }
-    if spec.training.precision != "fp32":
+    if spec.training.precision in ("bf16", "fp16"):
         config[spec.training.precision] = {"enabled": True}
+    elif spec.training.precision == "pure-bf16" and spec.deepspeed.zero_stage:
+        # Without a stage the engine leaves weights as they are, and would make fp32 copies if it were told.
+        config["bf16"] = {"enabled": True, "bf16_master_weights_and_grads": True}
+        if spec.deepspeed.offload_optimizer == "none":
+            config["bf16"]["bf16_optimizer_states"] = True
     config["zero_optimization"] = _zero(spec)
-    # Our optimizer is torch's AdamW, or DeepSpeed's CPU Adam when offloaded; neither comes from this file.
+    # The program makes the optimizer; it does not come from this file.
     config["zero_allow_untested_optimizer"] = True
+    if isinstance(spec.optimizer, Lion) and spec.deepspeed.offload_optimizer != "none":
+        config["zero_force_ds_cpu_optimizer"] = False
     config["steps_per_print"] = NEVER
     return config
 

@@ -1,23 +1,55 @@
-"""The optimizer and its schedule in programs."""
+"""The optimizer in programs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
 from ..plan import Plan
-from ..plan.honoured import only
-from ..spec import AdamW
+from ..rules.updates import RUNTIME_CLASSES
+from ..spec import AdamW, Lora
 from .calls import Arg, Call
 from .literals import python_literal
 
 
 def optimizer_call(plan: Plan) -> Call:
-    """Return the optimizer with all its numbers."""
-    spec = plan.spec
-    optimizer = only(spec.optimizer, AdamW)
-    args = (
-        Arg("learning_rate", python_literal(float(spec.training.learning_rate))),
-        Arg("beta1", python_literal(float(optimizer.beta1))),
-        Arg("beta2", python_literal(float(optimizer.beta2))),
-        Arg("epsilon", python_literal(float(optimizer.epsilon))),
-        Arg("weight_decay", python_literal(float(optimizer.weight_decay))),
-    )
-    return Call("training.AdamW", args)
+    """Return the optimizer with its numbers; what has its default is left out, but for AdamW's."""
+    optimizer = plan.spec.optimizer
+    args = [Arg("learning_rate", python_literal(float(plan.spec.training.learning_rate)))]
+    args += _settings(optimizer)
+    args += _lora_plus(plan)
+    return Call(f"training.{RUNTIME_CLASSES[type(optimizer)]}", tuple(args))
+
+
+def _settings(optimizer: Any) -> Iterator[Arg]:
+    for field in attrs.fields(type(optimizer)):
+        if field.name == "type":
+            continue
+        value = getattr(optimizer, field.name)
+        plain = isinstance(optimizer, AdamW) and field.name != "state"
+        if plain or value != _default(field):
+            yield Arg(field.name, _text(value, field.type))
+
+
+def _default(field: Any) -> Any:
+    if isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]
+        return field.default.factory()
+    return field.default
+
+
+def _text(value: Any, kind: Any) -> str:
+    if "float" in str(kind) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    return python_literal(value)
+
+
+def _lora_plus(plan: Plan) -> Iterator[Arg]:
+    method = plan.spec.method
+    if not isinstance(method, Lora) or method.b_rate_ratio is None:
+        return
+    rates = [f"b_rate_ratio={python_literal(float(method.b_rate_ratio))}"]
+    if method.embedding_rate != 1e-6:
+        rates.append(f"embedding_rate={python_literal(float(method.embedding_rate))}")
+    yield Arg("lora_plus", f"training.LoraPlus({', '.join(rates)})")

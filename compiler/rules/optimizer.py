@@ -27,13 +27,7 @@ HERE: SpecPath = ("optimizer", "type")
 PROJECTED = (Galore, Apollo)
 BADAM = (BAdamLayer, BAdamRatio)
 
-ON_GPU = (
-    "adamw_torch_xla",
-    "adamw_torch_npu_fused",
-    "adalomo",
-    "stable_adamw",
-    "galore_adamw_8bit",
-)
+ON_GPU = ("stable_adamw",)
 """Those of them that were seen to fail on a CPU."""
 
 
@@ -85,6 +79,8 @@ def check_adapters(spec: Spec) -> Iterator[Diagnostic]:
     type = "lora"
     [optimizer]
     type = "muon"
+    [deepspeed]
+    zero_stage = 0
     ```
     Passes:
     ```toml
@@ -92,6 +88,8 @@ def check_adapters(spec: Spec) -> Iterator[Diagnostic]:
     type = "full"
     [optimizer]
     type = "muon"
+    [deepspeed]
+    zero_stage = 0
     ```
     """
     if isinstance(spec.optimizer, Muon | AdamMini) and isinstance(spec.method, ADAPTERS):
@@ -197,8 +195,10 @@ def check_start(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     [optimizer]
     type = "badam"
     start_block = 2
+    [training]
+    precision = "pure-bf16"
     [deepspeed]
-    zero_stage = 3
+    zero_stage = 0
     ```
     Passes:
     ```toml
@@ -207,8 +207,10 @@ def check_start(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     [optimizer]
     type = "badam"
     start_block = 1
+    [training]
+    precision = "pure-bf16"
     [deepspeed]
-    zero_stage = 3
+    zero_stage = 0
     ```
     """
     optimizer, blocks = spec.optimizer, num_blocks(facts.model)

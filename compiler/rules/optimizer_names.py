@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..diagnostics import Diagnostic, error, warning
+from ..diagnostics import Diagnostic, error
 from ..spec import (
     OtherOptimizer,
     Spec,
@@ -55,13 +55,13 @@ def check_name(spec: Spec) -> Iterator[Diagnostic]:
     ```toml
     [optimizer]
     type = "transformers"
-    name = "grokadam"
+    name = "ademamx"
     ```
     Passes:
     ```toml
     [optimizer]
     type = "transformers"
-    name = "grokadamw"
+    name = "ademamix"
     ```
     """
     optimizer = spec.optimizer
@@ -73,14 +73,14 @@ def check_name(spec: Spec) -> Iterator[Diagnostic]:
             ("optimizer", "name"),
             helps=(f"a similar name is `{near}`",)
             if near is not None
-            else ("names are such as `schedule_free_adamw`, `grokadamw` or `ademamix`",),
+            else ("names are such as `schedule_free_adamw`, `rmsprop` or `ademamix`",),
         )
 
 
 def check_own_kind(spec: Spec) -> Iterator[Diagnostic]:
     """An optimizer by its name in transformers that has a kind of its own here.
 
-    Its kind has its settings by name and is checked against the rest of the spec; options that are handed on are not.
+    Its kind has its settings by name and is checked against the rest of the spec.
 
     Fails:
     ```toml
@@ -97,7 +97,7 @@ def check_own_kind(spec: Spec) -> Iterator[Diagnostic]:
     optimizer = spec.optimizer
     own = OWN_KINDS.get(optimizer.name) if isinstance(optimizer, OtherOptimizer) else None
     if isinstance(optimizer, OtherOptimizer) and own is not None:
-        yield warning(
+        yield error(
             "U811",
             f"`{optimizer.name}` has a kind of its own",
             ("optimizer", "name"),
@@ -105,7 +105,45 @@ def check_own_kind(spec: Spec) -> Iterator[Diagnostic]:
         )
 
 
+UNUSABLE = {
+    "adamw_torch_xla": "is for TPUs",
+    "adamw_torch_npu_fused": "is for Ascend NPUs",
+    "adamw_anyprecision": "needs torchdistx, which has no release for this torch",
+    "lomo": "updates weights in a backward pass of its own, around DeepSpeed's",
+    "adalomo": "updates weights in a backward pass of its own, around DeepSpeed's",
+    "grokadamw": "keeps its state where no checkpoint finds it, so that a run cannot go on",
+}
+"""Names of transformers that cannot work here, and why."""
+
+
+def check_usable(spec: Spec) -> Iterator[Diagnostic]:
+    """Transformers knows the optimizer, but it cannot train here.
+
+    Fails:
+    ```toml
+    [optimizer]
+    type = "transformers"
+    name = "lomo"
+    ```
+    Passes:
+    ```toml
+    [optimizer]
+    type = "transformers"
+    name = "ademamix"
+    ```
+    """
+    optimizer = spec.optimizer
+    if isinstance(optimizer, OtherOptimizer) and optimizer.name in UNUSABLE:
+        yield error(
+            "U812",
+            f"`{optimizer.name}` {UNUSABLE[optimizer.name]}",
+            ("optimizer", "name"),
+            helps=("names are such as `schedule_free_adamw` or `ademamix`",),
+        )
+
+
 RULES = (
+    Rule("U812", "optimizer that cannot train here", pure=check_usable),
     Rule("U808", "no such optimizer", pure=check_name),
     Rule("U811", "optimizer with a kind of its own", pure=check_own_kind),
 )

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..spec import NoQuantization, Spec
+from .common import zero_stage
 from .look import is_language_objective
 from .rule import Rule
+from .updates import needs_weights
 
 PRECISION: SpecPath = ("training", "precision")
 DEVICE: SpecPath = ("launch", "device")
@@ -80,40 +82,46 @@ def check_backend(spec: Spec) -> Iterator[Diagnostic]:
         )
 
 
-def check_pure(spec: Spec) -> Iterator[Diagnostic]:
-    """Weights in bf16 alone need ZeRO.
+def check_copies(spec: Spec) -> Iterator[Diagnostic]:
+    """Mixed precision updates fp32 copies of the weights, and something here needs the weights themselves.
 
-    DeepSpeed keeps a copy of the weights in fp32 beside those in bf16. It leaves the copy out where ZeRO manages
-    the weights' update, from stage 1 on; without it, `pure-bf16` would save nothing.
+    Without ZeRO DeepSpeed gives the optimizer copies in fp32 and gradients for all of them, zeros where there is none.
+    What switches parameters on and off, updates in the backward pass or shows other weights than it trains would not
+    reach the model.
 
     Fails:
     ```toml
+    [method]
+    type = "full"
+    [optimizer]
+    type = "badam"
+    [training]
+    precision = "bf16"
+    [deepspeed]
+    zero_stage = 0
+    ```
+    Passes:
+    ```toml
+    [method]
+    type = "full"
+    [optimizer]
+    type = "badam"
     [training]
     precision = "pure-bf16"
     [deepspeed]
     zero_stage = 0
-    [launch]
-    device = "gpu"
-    ```
-    Passes:
-    ```toml
-    [training]
-    precision = "pure-bf16"
-    [deepspeed]
-    zero_stage = 2
-    [launch]
-    device = "gpu"
     ```
     """
-    uses_deepspeed = spec.megatron is None and spec.hyper_parallel is None
-    is_pure = spec.training.precision == "pure-bf16"
-    if is_pure and spec.deepspeed.zero_stage == 0 and uses_deepspeed:
+    if spec.training.precision not in ("bf16", "fp16") or zero_stage(spec) != 0:
+        return
+    found = needs_weights(spec)
+    if found is not None:
         yield error(
             "R842",
-            "`pure-bf16` needs a ZeRO stage above 0: DeepSpeed keeps fp32 copies otherwise",
+            f"`{found[0]}` needs the weights themselves, `{spec.training.precision}` trains fp32 copies of them",
             PRECISION,
-            labels=(Label(("deepspeed", "zero_stage"), "nothing is managed by ZeRO"),),
-            helps=("set `zero_stage` to 1, 2 or 3",),
+            labels=(Label(found[1], "chosen here"),),
+            helps=('write `precision = "pure-bf16"` or `"fp32"`',),
         )
 
 
@@ -185,7 +193,7 @@ def check_recomputed(spec: Spec) -> Iterator[Diagnostic]:
 RULES = (
     Rule("R840", "fp8 with something else", pure=check_fp8),
     Rule("R841", "backend without fp8", pure=check_backend),
-    Rule("R842", "bf16 alone without ZeRO", pure=check_pure),
+    Rule("R842", "copies of the weights", pure=check_copies),
     Rule("R843", "setting of another device", pure=check_gpu_settings),
     Rule("R844", "nothing recomputed", pure=check_recomputed),
 )

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
+from ..diagnostics import Diagnostic, Label, SpecPath, error
 from ..spec import (
     AdaFactor,
+    AdamMini,
     AdamW,
     Apollo,
     BAdamLayer,
     BAdamRatio,
     Galore,
     Lion,
+    Lisa,
     Muon,
+    OtherOptimizer,
+    Sgd,
     Spec,
 )
 from .common import stage_label, zero_stage
@@ -23,14 +27,32 @@ from .world import num_processes, processes_path
 HERE: SpecPath = ("optimizer", "type")
 PROJECTED = (Galore, Apollo)
 BADAM = (BAdamLayer, BAdamRatio)
+WHOLE_NAMES = ("adagrad", "schedule_free_")
+"""Starts of names in transformers of optimizers that do not reach the slices of ZeRO."""
+RUNTIME_CLASSES: dict[type, str] = {
+    AdamW: "AdamW",
+    AdaFactor: "AdaFactor",
+    Sgd: "Sgd",
+    Lion: "Lion",
+    AdamMini: "AdamMini",
+    Muon: "Muon",
+    Galore: "Galore",
+    Apollo: "Apollo",
+    BAdamLayer: "BAdam",
+    BAdamRatio: "BAdamRatio",
+    OtherOptimizer: "Named",
+}
+"""The class of the runtime for each kind of optimizer."""
 STATES = {"8bit": "8 bit", "paged-32bit": "pages", "paged-8bit": "pages of 8 bit"}
 
 
 def check_flattened(spec: Spec) -> Iterator[Diagnostic]:
     """The optimizer needs whole matrices, and DeepSpeed gives it pieces.
 
-    From stage 1 on each process updates a flat slice of all parameters laid end to end. A projection, and the row and
-    column means of Adafactor, need the matrix.
+    From stage 1 on each process updates a flat slice of all parameters laid end to end. A projection, the row and
+    column means of Adafactor, Muon's orthogonal updates, the blocks of Adam-mini and the samples of LISA need
+    the parameters as they are. Schedule-free optimizers show other weights than they train, and Adagrad makes its state
+    for the parameters it is given: neither reaches the slices.
 
     Fails:
     ```toml
@@ -62,11 +84,18 @@ def check_flattened(spec: Spec) -> Iterator[Diagnostic]:
             labels=(stage_label(spec),),
             helps=("write `zero_stage = 0`",),
         )
-    if isinstance(spec.optimizer, AdaFactor):
-        yield warning(
+        return
+    name = getattr(spec.optimizer, "name", spec.optimizer.type)
+    found = None
+    if isinstance(spec.optimizer, AdaFactor | Muon | AdamMini) or name.startswith(WHOLE_NAMES):
+        found = (name, HERE)
+    elif isinstance(spec.method, Lisa):
+        found = ("lisa", ("method", "type"))
+    if found is not None:
+        yield error(
             "U803",
-            f"`adafactor` saves no memory here: ZeRO stage {stage} cuts the matrices it needs into flat slices",
-            HERE,
+            f"`{found[0]}` needs whole parameters, ZeRO stage {stage} cuts them into flat slices",
+            found[1],
             labels=(stage_label(spec),),
             helps=("write `zero_stage = 0`, or use `adamw`, whose state is sharded",),
         )
@@ -87,6 +116,9 @@ def check_layerwise(spec: Spec) -> Iterator[Diagnostic]:
     layerwise = true
     [deepspeed]
     zero_stage = 0
+    [training]
+    max_grad_norm = 0.0
+    precision = "pure-bf16"
     [batch]
     micro_size = 2
     accumulation_steps = 2
@@ -100,6 +132,9 @@ def check_layerwise(spec: Spec) -> Iterator[Diagnostic]:
     layerwise = true
     [deepspeed]
     zero_stage = 0
+    [training]
+    max_grad_norm = 0.0
+    precision = "pure-bf16"
     [batch]
     micro_size = 2
     accumulation_steps = 1
@@ -107,6 +142,22 @@ def check_layerwise(spec: Spec) -> Iterator[Diagnostic]:
     """
     if not isinstance(spec.optimizer, PROJECTED) or not spec.optimizer.layerwise:
         return
+    if spec.training.max_grad_norm:
+        yield error(
+            "U804",
+            "layerwise updates leave no gradients to clip: their norm is known after the last of them",
+            ("optimizer", "layerwise"),
+            labels=(Label(("training", "max_grad_norm"), "clipped to this"),),
+            helps=("write `max_grad_norm = 0.0`, or remove `layerwise`",),
+        )
+    if spec.batch.micro_tokens is not None:
+        yield error(
+            "U804",
+            "layerwise updates leave no gradients to add up over passes, whose number varies",
+            ("optimizer", "layerwise"),
+            labels=(Label(("batch", "micro_tokens"), "as many passes as it takes"),),
+            helps=("remove `layerwise`, or give `micro_size` and `accumulation_steps = 1`",),
+        )
     processes, steps = num_processes(spec.launch), accumulation(spec)
     if processes > 1:
         yield error(
@@ -130,8 +181,8 @@ def check_layerwise(spec: Spec) -> Iterator[Diagnostic]:
 def check_badam(spec: Spec) -> Iterator[Diagnostic]:
     """BAdam on several processes, or with state sharded another way than it knows.
 
-    Its blocks can be gathered under ZeRO stage 3, of which it knows the calls; stages 1 and 2 fix what is updated
-    when the run starts. The ratio mode keeps a mask a process, and the masks would differ.
+    Every stage from 1 on fixes what is updated when the run starts; the calls by which BAdam gathered its blocks under
+    stage 3 are gone from DeepSpeed 0.19. Several processes would draw their own orders and masks.
 
     Fails:
     ```toml
@@ -148,39 +199,38 @@ def check_badam(spec: Spec) -> Iterator[Diagnostic]:
     type = "full"
     [optimizer]
     type = "badam"
+    [training]
+    precision = "pure-bf16"
     [deepspeed]
-    zero_stage = 3
+    zero_stage = 0
     ```
     """
     optimizer, stage = spec.optimizer, zero_stage(spec)
     if not isinstance(optimizer, BADAM):
         return
     processes = num_processes(spec.launch)
-    is_ratio = isinstance(optimizer, BAdamRatio)
-    if processes > 1 and (is_ratio or stage != 3):
+    if processes > 1:
         yield error(
             "U805",
-            f"`{optimizer.type}` runs on {'one process' if is_ratio else 'several processes'} only"
-            + ("" if is_ratio else " under ZeRO stage 3"),
+            f"`{optimizer.type}` runs on one process only",
             HERE,
             labels=(Label(processes_path(spec.launch), f"{processes:,} processes"),),
-            helps=("start one process",) if is_ratio else ("write `zero_stage = 3`",),
+            helps=("start one process",),
         )
-    elif stage in (1, 2) or (is_ratio and stage == 3):
-        fits = "0" if is_ratio else "0` or `3"
+    elif stage:
         yield error(
             "U805",
             f"`{optimizer.type}` does not go with ZeRO stage {stage}, which fixes what is updated",
             HERE,
             labels=(stage_label(spec),),
-            helps=(f"write `zero_stage = {fits}`",),
+            helps=("write `zero_stage = 0`",),
         )
 
 
 def check_offload(spec: Spec) -> Iterator[Diagnostic]:
     """The optimizer's state is offloaded, but the optimizer cannot be computed there.
 
-    DeepSpeed has code for AdamW, Lion and Muon on the host, which keeps their state in fp32, and refuses all others.
+    AdamW and Lion are computed on the host, with their state in fp32; all others are not.
 
     Fails:
     ```toml
@@ -205,15 +255,15 @@ def check_offload(spec: Spec) -> Iterator[Diagnostic]:
     if spec.deepspeed.offload_optimizer == "none" or zero_stage(spec) == 0:
         return
     here = Label(("deepspeed", "offload_optimizer"), "offloaded here")
-    if not isinstance(optimizer, AdamW | Lion | Muon):
+    if not isinstance(optimizer, AdamW | Lion):
         yield error(
             "U806",
             f"`{optimizer.type}` cannot be computed on the host",
             HERE,
             labels=(here,),
-            helps=("remove `offload_optimizer`, or use `adamw`, `lion` or `muon`",),
+            helps=("remove `offload_optimizer`, or use `adamw` or `lion`",),
         )
-    elif not isinstance(optimizer, Muon) and optimizer.state != "fp32":
+    elif optimizer.state != "fp32":
         yield error(
             "U806",
             f"offloaded state is kept in fp32, not in {STATES[optimizer.state]}",
@@ -221,6 +271,18 @@ def check_offload(spec: Spec) -> Iterator[Diagnostic]:
             labels=(here,),
             helps=("keep one of the two",),
         )
+
+
+def needs_weights(spec: Spec) -> tuple[str, SpecPath] | None:
+    """Return what must update the model's own parameters and where it is chosen, None where copies will do."""
+    optimizer = spec.optimizer
+    if isinstance(optimizer, BADAM):
+        return optimizer.type, HERE
+    if isinstance(optimizer, PROJECTED) and optimizer.layerwise:
+        return "layerwise", ("optimizer", "layerwise")
+    if isinstance(optimizer, OtherOptimizer) and optimizer.name.startswith(WHOLE_NAMES):
+        return optimizer.name, ("optimizer", "name")
+    return ("lisa", ("method", "type")) if isinstance(spec.method, Lisa) else None
 
 
 def accumulation(spec: Spec) -> int | None:

@@ -178,8 +178,8 @@ class Apollo:
     layerwise: bool = False
     """Update each parameter in the backward pass, which spares the gradients."""
 
-    limit_before_scaling: bool = False
-    """Limit the growth of the norm before scaling instead of after it."""
+    limit_after_scaling: bool = False
+    """Limit the growth of the norm after scaling instead of before it."""
 
     weight_decay: float = 0.0
     """Decoupled weight decay."""
@@ -239,7 +239,7 @@ class OtherOptimizer:
     """`transformers`: an optimizer by its name in transformers."""
 
     name: str
-    """Its name, such as `schedule_free_adamw` or `grokadamw`."""
+    """Its name, such as `schedule_free_adamw` or `ademamix`."""
 
     options: dict[str, Scalar] = field(factory=dict)
     """Options handed on to it."""

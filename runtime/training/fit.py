@@ -331,6 +331,7 @@ def _report(
         "tokens": trainer.tokens_seen,
         "tokens_per_s": round(trainer.rate_tokens / max(seconds.get("train", 0.0), 1e-9), 1),
         "trainable_parameters": trainable,
+        "optimizer": trainer.optimizer_told,
         "parameters": total,
         "peak_memory_bytes": _peak_memory(session),
         "seconds": seconds,

@@ -26,10 +26,12 @@ from ..models.saved import save_tokenizer
 from ..models.sharded import gathered, whole_state
 from ..session import Session
 from ..storage import commit_directory, disk_errors, prune, staging_directory
+from .engine import allow_steps, averaged, tell_norms, without_first_step
 from .evaluation import Evaluation, mean_losses
 from .isolation import check_isolation
 from .metrics import EVAL_LOSS, MetricsFile, told_losses
 from .optimizers import Optimizer
+from .optimizers.describe import description, in_words
 from .progress import Progress
 from .rank_budget import RankBudget
 from .schedules import Name, Plateau, RateScheduler, Schedule
@@ -56,6 +58,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
 
     optimizer: Any
     lr_scheduler: Any
+    basic_optimizer: Any
     control: Any
 
     def __init__(
@@ -220,11 +223,18 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
                 decayed=set(self.get_decay_parameter_names(self.model)),
                 deepspeed=self.session.deepspeed,
             )
+            self.basic_optimizer = self.optimizer
+            self.optimizer_told = description(self.optimizer)
+            self.session.say(f"optimizer: {in_words(self.optimizer_told)}")
+            without_first_step(self.optimizer)
         return self.optimizer
 
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> RateScheduler:
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Return what sets the learning rate of each step."""
         if self.lr_scheduler is None:
+            # The engine has just been made.
+            allow_steps(self.basic_optimizer)
+            tell_norms(self.accelerator.deepspeed_engine_wrapped.engine)
             self.lr_scheduler = RateScheduler(
                 self.optimizer,
                 self.schedule,
@@ -232,6 +242,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
                 num_steps=self.num_steps,
             )
         return self.lr_scheduler
+
 
     # Evaluation
 
@@ -250,7 +261,8 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
     def _eval_losses(self) -> dict[str, float]:
         model = self.model_wrapped
         model.eval()
-        totals = torch.stack([self._totals(model, each) for each in self.evaluations])
+        with averaged(self.basic_optimizer):
+            totals = torch.stack([self._totals(model, each) for each in self.evaluations])
         self._reduce(totals)
         model.train()
         return mean_losses([each.name for each in self.evaluations], totals)
@@ -320,8 +332,8 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
 
     def save_weights(self, folder: Path) -> None:
         """Write adapter or model with its tokenizer in the Hugging Face layout; all processes must call it."""
-        state = _consolidated(self.model_wrapped, self.model)
-        with gathered(*prompt_parameters(self.model)):
+        with averaged(self.basic_optimizer), gathered(*prompt_parameters(self.model)):
+            state = _consolidated(self.model_wrapped, self.model)
             if self.session.is_main:
                 folder.mkdir(parents=True, exist_ok=True)
                 if is_adapted(self.model):

@@ -23,7 +23,7 @@ WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         ('write `[method] type = "full"`, or `[optimizer] type = "adamw"`',),
     ),
     "muon on adapters": (
-        '[optimizer]\ntype = "muon"\n',
+        WHOLE + '[optimizer]\ntype = "muon"\n',
         "U802",
         "`muon` is made for the weights of a model, not for adapters",
         ('write `[optimizer] type = "adamw"`',),
@@ -36,23 +36,42 @@ WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     ),
     "layerwise on two processes": (
         FULL + WHOLE + TWO + '[optimizer]\ntype = "galore"\nlayerwise = true\n'
-        "[batch]\nmicro_size = 2\naccumulation_steps = 1\n",
+        "[batch]\nmicro_size = 2\naccumulation_steps = 1\n[training]\nmax_grad_norm = 0.0\n",
         "U804",
         "layerwise updates need a single process, there are 2",
         ("remove `layerwise`, or start one process",),
     ),
     "layerwise in two passes": (
         FULL + WHOLE + '[optimizer]\ntype = "apollo"\nlayerwise = true\n'
-        "[batch]\nglobal_size = 4\nmicro_size = 2\n",
+        "[batch]\nglobal_size = 4\nmicro_size = 2\n[training]\nmax_grad_norm = 0.0\n",
         "U804",
         "layerwise updates leave no gradients to add up over 2 passes",
         ("remove `layerwise`, or write `accumulation_steps = 1`",),
     ),
+    "layerwise and clipped": (
+        FULL + WHOLE + '[optimizer]\ntype = "galore"\nlayerwise = true\n'
+        "[batch]\nmicro_size = 2\naccumulation_steps = 1\n",
+        "U804",
+        "layerwise updates leave no gradients to clip: their norm is known after the last of them",
+        ("write `max_grad_norm = 0.0`, or remove `layerwise`",),
+    ),
+    "slices of matrices": (
+        FULL + '[optimizer]\ntype = "adam-mini"\n[deepspeed]\nzero_stage = 2\n',
+        "U803",
+        "`adam-mini` needs whole parameters, ZeRO stage 2 cuts them into flat slices",
+        ("write `zero_stage = 0`, or use `adamw`, whose state is sharded",),
+    ),
+    "around the engine": (
+        FULL + '[optimizer]\ntype = "transformers"\nname = "adalomo"\n',
+        "U812",
+        "`adalomo` updates weights in a backward pass of its own, around DeepSpeed's",
+        ("names are such as `schedule_free_adamw` or `ademamix`",),
+    ),
     "badam on two processes": (
         FULL + WHOLE + TWO + '[optimizer]\ntype = "badam"\n',
         "U805",
-        "`badam` runs on several processes only under ZeRO stage 3",
-        ("write `zero_stage = 3`",),
+        "`badam` runs on one process only",
+        ("start one process",),
     ),
     "badam ratio on two processes": (
         FULL + WHOLE + TWO + '[optimizer]\ntype = "badam-ratio"\n',
@@ -64,13 +83,13 @@ WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         FULL + '[optimizer]\ntype = "badam"\n',
         "U805",
         "`badam` does not go with ZeRO stage 2, which fixes what is updated",
-        ("write `zero_stage = 0` or `3`",),
+        ("write `zero_stage = 0`",),
     ),
     "offloaded": (
-        FULL + '[optimizer]\ntype = "adam-mini"\n[deepspeed]\noffload_optimizer = "cpu"\n',
+        FULL + '[optimizer]\ntype = "sgd"\n[deepspeed]\noffload_optimizer = "cpu"\n',
         "U806",
-        "`adam-mini` cannot be computed on the host",
-        ("remove `offload_optimizer`, or use `adamw`, `lion` or `muon`",),
+        "`sgd` cannot be computed on the host",
+        ("remove `offload_optimizer`, or use `adamw` or `lion`",),
     ),
     "offloaded in 8 bit": (
         '[optimizer]\ntype = "lion"\nstate = "8bit"\n[deepspeed]\noffload_optimizer = "cpu"\n',
@@ -85,16 +104,16 @@ WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         ('write `state = "fp32"`',),
     ),
     "misspelt": (
-        '[optimizer]\ntype = "transformers"\nname = "grokadam"\n',
+        '[optimizer]\ntype = "transformers"\nname = "ademamx"\n',
         "U808",
-        "transformers has no optimizer `grokadam`",
-        ("a similar name is `grokadamw`",),
+        "transformers has no optimizer `ademamx`",
+        ("a similar name is `ademamix`",),
     ),
     "strange": (
         '[optimizer]\ntype = "transformers"\nname = "zzz"\n',
         "U808",
         "transformers has no optimizer `zzz`",
-        ("names are such as `schedule_free_adamw`, `grokadamw` or `ademamix`",),
+        ("names are such as `schedule_free_adamw`, `rmsprop` or `ademamix`",),
     ),
     "kind of its own": (
         '[optimizer]\ntype = "transformers"\nname = "adamw_torch"\n',

@@ -43,11 +43,12 @@ WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "fp8 does not go with quantized weights",
         ('write `precision = "bf16"`',),
     ),
-    "pure bf16": (
-        '[training]\nprecision = "pure-bf16"\n[deepspeed]\nzero_stage = 0\n' + GPU,
+    "copies of weights": (
+        '[training]\nprecision = "bf16"\n[deepspeed]\nzero_stage = 0\n[optimizer]\n'
+        'type = "transformers"\nname = "schedule_free_adamw"\n' + GPU,
         "R842",
-        "`pure-bf16` needs a ZeRO stage above 0: DeepSpeed keeps fp32 copies otherwise",
-        ("set `zero_stage` to 1, 2 or 3",),
+        "`schedule_free_adamw` needs the weights themselves, `bf16` trains fp32 copies of them",
+        ('write `precision = "pure-bf16"` or `"fp32"`',),
     ),
     "optimizer to nvme": (
         '[deepspeed]\nzero_stage = 2\noffload_optimizer = "nvme"\nnvme_dir = "/nvme"\n' + GPU,

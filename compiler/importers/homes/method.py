@@ -115,7 +115,7 @@ OPTIMIZERS: Table = {
     "apollo_proj_type": at("optimizer[apollo].side"),
     "apollo_scale_type": at("optimizer[apollo].scaling"),
     "apollo_layerwise": at("optimizer[apollo].layerwise"),
-    "apollo_scale_front": at("optimizer[apollo].limit_before_scaling"),
+    "apollo_scale_front": at("optimizer[apollo].limit_after_scaling"),
     "use_badam": decides("optimizer.type", how='`true` is `"badam"` or `"badam-ratio"`'),
     "badam_mode": decides("optimizer.type", how='`layer` is `"badam"`, `ratio` is `"badam-ratio"`'),
     "badam_start_block": at("optimizer[badam].start_block"),
