@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from ..diagnostics import Diagnostic, SpecPath, error
 from ..facts import Facts
 from ..spec import (
+    AdaLora,
     CordaInit,
+    Ia3,
     LoftqInit,
+    Loha,
+    Lokr,
     Lora,
     OloraInit,
     PissaInit,
@@ -16,6 +20,16 @@ from ..spec import (
 )
 from .common import METHOD_TYPE, WHOLE, quantized_base
 from .rule import Rule
+
+READABLE = ("bitsandbytes", "hqq", "quanto", "torchao")
+"""Libraries whose quantized weights can be turned into plain ones."""
+
+PLAIN_ONLY: dict[str, tuple[type, ...]] = {
+    "hqq": (Ia3, AdaLora, Loha, Lokr),
+    "quanto": (AdaLora,),
+    "bitsandbytes": (Loha, Lokr),
+}
+"""Methods that PEFT cannot put beside weights of a library, those of bitsandbytes in 4 bit."""
 
 
 def check_method(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
@@ -129,8 +143,8 @@ def check_merge(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
 def check_init(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """The adapters start from a decomposition that quantized weights do not have.
 
-    PiSSA, CorDA and LoftQ change the frozen weights before training; OLoRA does too, and can read only those of
-    bitsandbytes back.
+    PiSSA, OLoRA, CorDA and LoftQ change the frozen weights before training, and what they leave would be quantized once
+    more: the adapters would no longer make up for what was taken out.
 
     Fails:
     ```toml
@@ -152,8 +166,7 @@ def check_init(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     base, method = quantized_base(spec, facts), spec.method
     if base is None or not isinstance(method, Lora):
         return
-    never = isinstance(method.init, PissaInit | CordaInit | LoftqInit)
-    if never or (isinstance(method.init, OloraInit) and base.name != "bitsandbytes"):
+    if isinstance(method.init, PissaInit | CordaInit | LoftqInit | OloraInit):
         own = "; it quantizes the weights itself" if isinstance(method.init, LoftqInit) else ""
         yield error(
             "Q604",
@@ -168,12 +181,14 @@ def check_init(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
 def check_dora(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """DoRA on weights that it cannot read.
 
-    It needs the norm of the whole weight at each step, which PEFT can compute for bitsandbytes and HQQ only.
+    It needs the norm of the whole weight at each step, and so a library that gives the weight back.
 
     Fails:
     ```toml
     [quantization]
-    type = "quanto"
+    type = "eetq"
+    [launch]
+    device = "gpu"
     [method]
     type = "lora"
     dora = true
@@ -188,7 +203,7 @@ def check_dora(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     ```
     """
     base = quantized_base(spec, facts)
-    if base is None or base.name in ("bitsandbytes", "hqq"):
+    if base is None or base.name in READABLE:
         return
     if isinstance(spec.method, Lora) and spec.method.dora:
         yield error(
@@ -202,10 +217,48 @@ def check_dora(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
         )
 
 
+def check_beside(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """A method that cannot be put beside these quantized weights.
+
+    PEFT looks into the weights for it, and finds numbers that are packed.
+
+    Fails:
+    ```toml
+    [quantization]
+    type = "bitsandbytes"
+    [method]
+    type = "lokr"
+    ```
+    Passes:
+    ```toml
+    [quantization]
+    type = "bitsandbytes"
+    bits = 8
+    [method]
+    type = "lokr"
+    ```
+    """
+    base = quantized_base(spec, facts)
+    if base is None or (base.name, base.bits) == ("bitsandbytes", 8):
+        return
+    if isinstance(spec.method, PLAIN_ONLY.get(base.name, ())):
+        bits = " in 4 bit" if base.name == "bitsandbytes" else ""
+        yield error(
+            "Q611",
+            f"`{spec.method.type}` does not work beside weights quantized by `{base.name}`{bits}",
+            METHOD_TYPE,
+            labels=(base.label,),
+            helps=('train by `type = "lora"` or `"oft"`',)
+            if not base.on_the_fly
+            else ('train by `type = "lora"` or `"oft"`, or quantize with `torchao`',),
+        )
+
+
 RULES = (
     Rule("Q601", "training quantized weights", factual=check_method),
     Rule("Q602", "growing quantized embeddings", factual=check_resize),
     Rule("Q603", "merging into quantized weights", factual=check_merge),
     Rule("Q604", "decomposing quantized weights", factual=check_init),
     Rule("Q605", "magnitudes of quantized weights", factual=check_dora),
+    Rule("Q611", "method beside quantized weights", factual=check_beside),
 )

@@ -25,10 +25,10 @@ def decode_rightly(layers: Sequence[Any]) -> None:
 
 @cache
 def _install() -> torch.library.Library:
-    library = torch.library.Library("bitsandbytes", "IMPL")
+    library = torch.library.Library("bitsandbytes", "IMPL")  # type: ignore[no-untyped-call]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch tells that a kernel was there already
-        library.impl("dequantize_4bit", decode, "CPU", allow_override=True)
+        library.impl("dequantize_4bit", decode, "CPU", allow_override=True)  # type: ignore[no-untyped-call]
     return library  # what was installed goes when this does
 
 
@@ -48,4 +48,5 @@ def decode(
     octets = packed.reshape(-1).view(torch.uint8)
     numbers = codes[torch.stack([octets >> 4, octets & 15], dim=1).reshape(-1).long()][:count]
     by_weight = scales.float().repeat_interleave(block)[:count]
-    return (numbers * by_weight).to(dtype).reshape(tuple(shape))
+    weights: torch.Tensor = numbers * by_weight
+    return weights.to(dtype).reshape(tuple(shape))

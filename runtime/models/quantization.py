@@ -156,6 +156,8 @@ def finish_quantized(model: Any, quantization: Quantization | None) -> Any:
             # On some processors bitsandbytes would repack the weights in the first evaluation, and round their scales
             # for good: the model would no longer be the one that is trained.
             layer.support_avx512bf16_for_cpu = False
+        elif type(layer).__name__ == "Linear8bitLt":
+            layer.init_8bit_state = partial(_keep_scales, layer)
         elif type(getattr(layer, "weight", None)).__module__.startswith(WRAPPERS):
             layer._apply = partial(_move, layer)
             # Every process has read the same files. DeepSpeed would send the weights as bytes, which these are not;
@@ -179,6 +181,14 @@ def _move(
         weight.ds_optim_param = True  # type: ignore[attr-defined]
     layer._parameters["weight"] = weight
     return layer
+
+
+def _keep_scales(layer: Any) -> None:
+    """Hand the scales to the layer's state once: PEFT makes a new weight without any where it reads the old one."""
+    if layer.weight.SCB is None:
+        layer.weight.CB = None
+    else:
+        type(layer).init_8bit_state(layer)
 
 
 def _leave_out(_: Any, state: dict[str, Any], prefix: str, __: Any) -> None:
