@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 import tiny
 from tunec.compiler.pipeline import analyse, plan_of
 from tunec.runtime import models
+from tunec.runtime.errors import ExitCode
 from tunec.runtime.models.variants import WHOLE, load_trained
 
 STEPS = 3
@@ -152,6 +154,43 @@ def test_resume(room: Path, name: str) -> None:
     found, expected = (load_file(next((d / "final").glob("*.safetensors"))) for d in (torn, whole))
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("name", ["pissa", "freeze", "boft", "ia3", "adalora"])
+def test_export(room: Path, name: str) -> None:
+    """`export.py` of a run writes the model that was trained as a folder of its own."""
+    run_dir, model = finished(room, name)
+    assert run_program(run_dir / "export.py") == 0
+    merged = models.load_causal_lm(run_dir / "merged", dtype="fp32")
+    torch.testing.assert_close(logits(merged), logits(model), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["prefix", "prompt"])
+def test_export_of_virtual_tokens(room: Path, name: str, capsys: Any) -> None:
+    """Virtual tokens are no weights: export says so in one line and names the adapter to serve."""
+    run_dir, _ = finished(room, name)
+    assert run_program(run_dir / "export.py") == ExitCode.CONFLICT
+    told = capsys.readouterr().err
+    assert f"`{name}` cannot be merged: virtual tokens are inputs of the model" in told
+    assert "serve the base model with the adapter" in told
+    assert not (run_dir / "merged").exists()
+
+
+def finished(room: Path, name: str) -> tuple[Path, Any]:
+    """Return a short run and its model."""
+    run_dir = inprocess.compiled(room, METHODS[name].spec + RUN, f"{name}-export")
+    inprocess.prepare(run_dir)
+    return run_dir, inprocess.train(run_dir).model
+
+
+def run_program(path: Path) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [path.name])
+        try:
+            runpy.run_path(str(path), run_name="__main__")
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
 
 
 @pytest.mark.heavy
