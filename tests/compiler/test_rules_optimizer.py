@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tunec.compiler.diagnostics import Diagnostic, Level
-from tunec.compiler.rules.optimizer_names import TRANSFORMERS
+from tunec.compiler.rules.optimizer_names import OWN_KINDS, TRANSFORMERS, UNUSABLE
 
 Told = Callable[..., list[Diagnostic]]
 
@@ -138,9 +138,9 @@ def test_wording(case: str, told: Told) -> None:
     assert (finding.code, finding.message, finding.helps) == (code, message, helps)
 
 
-def test_muon_can_be_offloaded(told: Told) -> None:
-    """DeepSpeed updates by Muon on the host as well."""
-    text = FULL + '[optimizer]\ntype = "muon"\n[deepspeed]\noffload_optimizer = "cpu"\n'
+def test_lion_can_be_offloaded(told: Told) -> None:
+    """Lion is computed on the host as well."""
+    text = FULL + '[optimizer]\ntype = "lion"\n[deepspeed]\noffload_optimizer = "cpu"\n'
     assert told(text) == []
 
 
@@ -159,9 +159,11 @@ def test_stages_count_only_where_deepspeed_runs(engine: str, told: Told) -> None
 
 @pytest.mark.parametrize("name", sorted(TRANSFORMERS))
 def test_every_name_of_transformers_is_known(name: str, told: Told) -> None:
-    """No name that transformers knows is taken for a misspelt one."""
+    """A name that transformers knows is no misspelt one: it runs, has a kind of its own, or cannot run here."""
     text = f'[optimizer]\ntype = "transformers"\nname = "{name}"\n[launch]\ndevice = "gpu"\n'
-    assert [item.code for item in told(text) if item.level is Level.ERROR] == []
+    codes = [item.code for item in told(WHOLE + text) if item.level is Level.ERROR]
+    wanted = ["U811"] if name in OWN_KINDS else ["U812"] if name in UNUSABLE else []
+    assert codes == wanted
 
 
 def test_names_are_those_of_transformers() -> None:
