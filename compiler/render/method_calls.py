@@ -12,6 +12,8 @@ from ..rules.modules import layers_of, num_blocks
 from ..spec import (
     AdaLora,
     Boft,
+    CordaInit,
+    EvaInit,
     Freeze,
     Ia3,
     Loha,
@@ -88,7 +90,7 @@ def _targeted(method: Any, plan: Plan) -> Iterator[Arg]:
         names = {"warmup_steps": 0, "final_steps": 0, "interval": 1}
         yield from _given({name: getattr(method, name) for name in names}, names)
     if isinstance(method, Lora):
-        yield from _lora(method)
+        yield from _lora(method, plan.batch.micro)
     layers = layers_of(method, plan.facts.model)
     yield from _given({"layers": layers, "full_modules": method.full_modules}, {})
     if isinstance(method, Lora) and method.trainable_tokens:
@@ -96,7 +98,7 @@ def _targeted(method: Any, plan: Plan) -> Iterator[Arg]:
         yield Arg("trainable_tokens", f"models.token_ids(tokenizer, {tokens})")
 
 
-def _lora(method: Lora) -> Iterator[Arg]:
+def _lora(method: Lora, micro: int) -> Iterator[Arg]:
     names = {"rank_stabilized": False, "dora": False, "bias": "none"}
     yield from _given({name: getattr(method, name) for name in names}, names)
     yield from _given({"init": method.init.type}, {"init": "default"})
@@ -104,6 +106,15 @@ def _lora(method: Lora) -> Iterator[Arg]:
         if not method.init.exact:
             yield Arg("iterations", python_literal(method.init.iterations))
         yield from _given({"convert": method.init.convert}, {"convert": False})
+    if isinstance(method.init, EvaInit | CordaInit):
+        number = python_literal(method.init.batches)
+        size = python_literal(micro)
+        look = f"models.first_batches(train, tokenizer, batches={number}, size={size})"
+        yield Arg("look", look, "a pass over these before the training")
+    if isinstance(method.init, EvaInit):
+        yield from _given({"rho": float(method.init.rho)}, {"rho": 2.0})
+    if isinstance(method.init, CordaInit):
+        yield from _given({"mode": method.init.mode}, {"mode": "instruction"})
     patterns = {"rank_pattern": method.rank_pattern, "alpha_pattern": method.alpha_pattern}
     yield from _given({**patterns, "parameters": method.parameters}, {})
 

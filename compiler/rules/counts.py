@@ -11,9 +11,11 @@ from ..facts.weights import TensorFacts
 from ..spec import (
     AdaLora,
     Boft,
+    EvaInit,
     Freeze,
     Full,
     Ia3,
+    Lisa,
     Loha,
     Lokr,
     Lora,
@@ -36,8 +38,10 @@ def trained_and_added(spec: Spec, facts: Facts) -> tuple[int, int] | None:
     total = model.parameter_count()
     if total is None:
         return None
-    if isinstance(method, Full):
+    if isinstance(method, Full | Lisa):
         return total, 0
+    if isinstance(method, Lora) and isinstance(method.init, EvaInit) and method.init.rho > 1:
+        return None  # ranks go where the data say
     if isinstance(method, Freeze):
         return _frozen(method, model), 0
     if isinstance(method, Prompt | Prefix):
@@ -106,6 +110,11 @@ def _beside(method: Targeted, model: ModelFacts) -> tuple[int, int]:
     trained = sum(sizes) + in_full(model, method.full_modules)
     # AdaLoRA keeps the number of ranks of each module as a parameter that is not trained.
     added = trained + (len(modules) if isinstance(method, AdaLora) else 0)
+    if isinstance(method, Lora) and method.freeze_a:
+        trained -= sum(
+            _pattern(method.rank_pattern, name, method.rank) * _widths(tensor, model)[0]
+            for name, tensor in modules.items()
+        )
     if isinstance(method, Lora):
         more = sum(_bare(method, model)) + _tokens(method, model)
         trained, added = trained + more, added + more

@@ -83,6 +83,43 @@ def check_pieces(spec: Spec) -> Iterator[Diagnostic]:
     )
 
 
+def check_look(spec: Spec) -> Iterator[Diagnostic]:
+    """The adapters start from training data, which come as a stream.
+
+    The first rows of a stream are trained on once; they cannot be looked at before.
+
+    Fails:
+    ```toml
+    [data]
+    streaming = true
+    [method]
+    type = "lora"
+    init = { type = "eva" }
+    [training]
+    steps = 4
+    ```
+    Passes:
+    ```toml
+    [data]
+    streaming = false
+    [method]
+    type = "lora"
+    init = { type = "eva" }
+    ```
+    """
+    method = spec.method
+    if not isinstance(method, Lora) or not isinstance(method.init, EvaInit | CordaInit):
+        return
+    if spec.data.streaming:
+        yield error(
+            "A840",
+            f"`{method.init.type}` looks at the data before the training, a stream comes once",
+            ("method", "init", "type"),
+            labels=(Label(("data", "streaming"), "a stream"),),
+            helps=("write `streaming = false`, or start from the weights alone, as `pissa` does",),
+        )
+
+
 def check_loftq(spec: Spec) -> Iterator[Diagnostic]:
     """LoftQ quantizes on a GPU only.
 
@@ -119,5 +156,6 @@ def check_loftq(spec: Spec) -> Iterator[Diagnostic]:
 RULES = (
     Rule("A826", "decomposing sharded weights", pure=check_sharded),
     Rule("A835", "method on sharded weights", pure=check_pieces),
+    Rule("A840", "looking at a stream", pure=check_look),
     Rule("A827", "decomposition for another device", pure=check_loftq),
 )

@@ -13,6 +13,7 @@ from .adapters import (
     add_prompt,
     add_vera,
     continue_adapter,
+    first_batches,
     text_ids,
     token_ids,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "continue_adapter",
     "expand_program",
     "fetch_program",
+    "first_batches",
     "load_causal_lm",
     "load_tokenizer",
     "offload_activations",

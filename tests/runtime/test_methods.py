@@ -127,6 +127,37 @@ def test_method(room: Path, monkeypatch: Any, name: str) -> None:
         torch.testing.assert_close(logits(merged), expected, rtol=0, atol=1e-4)
 
 
+LOOKING = {
+    "eva": 'init = { type = "eva", batches = 4 }',
+    "eva-even": 'init = { type = "eva", batches = 4, rho = 1.0 }',
+    "corda": 'init = { type = "corda", batches = 4 }',
+    "corda-knowledge": 'init = { type = "corda", batches = 4, mode = "knowledge" }',
+}
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_start_from_data(room: Path, name: str) -> None:
+    """A start that looks at the data leaves the model as it was; the adapter needs no data to be loaded or merged."""
+    text = METHODS["lora"].spec + LOOKING[name] + RUN.replace(f"steps = {STEPS}", "steps = 4")
+    whole, torn = (inprocess.compiled(room, text, f"{name}-{what}") for what in ("whole", "torn"))
+    for run_dir in (whole, torn):
+        inprocess.prepare(run_dir)
+    model = inprocess.train(whole).model
+    base = models.Base(room / "model")
+    again = load_trained(whole / "final", base=base, method="lora", dtype="fp32")
+    torch.testing.assert_close(logits(again), logits(model), rtol=0, atol=1e-5)
+    torch.testing.assert_close(logits(again.merge_and_unload()), logits(model), rtol=0, atol=1e-4)
+    assert inprocess.train(torn, stop_after=2).stopped
+    inprocess.train(torn, resume=True)
+    found, expected = (load_file(next((d / "final").glob("*.safetensors"))) for d in (torn, whole))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    plan = plan_of(analyse(room / f"{name}-whole.toml", {}))
+    if plan.parameters is not None:
+        assert (plan.parameters.total, plan.parameters.trainable) == counted(model)
+    assert (plan.parameters is None) == (name == "eva")
+
+
 RESUMED = [
     "lora-dropout",
     "dora",

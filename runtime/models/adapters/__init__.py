@@ -1,6 +1,7 @@
 """Adapters, by PEFT: small trained parts beside, in or before frozen weights."""
 
 from .attach import is_adapted
+from .calibration import first_batches
 from .earlier import Merged, continue_adapter, merge_earlier
 from .lora import add_lora
 from .others import add_adalora, add_boft, add_ia3, add_loha, add_lokr, add_oft, add_vera
@@ -19,6 +20,7 @@ __all__ = [
     "add_prompt",
     "add_vera",
     "continue_adapter",
+    "first_batches",
     "is_adapted",
     "merge_earlier",
     "num_virtual_tokens",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...errors import UserError
+from ..parts import without_towers
 from ..quantization import visible
 
 Targets = Sequence[str] | str
@@ -56,6 +57,7 @@ def common(
     return {
         "task_type": "CAUSAL_LM",
         "target_modules": visible(model, listed(targets)),
+        "exclude_modules": without_towers(model),
         "layers_to_transform": list(layers) or None,
         "modules_to_save": list(full_modules) or None,
     }
@@ -68,7 +70,11 @@ def is_adapted(model: Any) -> bool:
 
 def is_tied(model: Any) -> bool:
     """Tell whether output head and input embeddings are one."""
-    return bool(model.config.get_text_config().tie_word_embeddings)
+    # Models that see say it of the whole, and some say nothing of the language model.
+    for config in (model.config, model.config.get_text_config()):
+        if hasattr(config, "tie_word_embeddings"):
+            return bool(config.tie_word_embeddings)
+    return False
 
 
 def _check_matched(adapted: Any, targets: Targets) -> None:

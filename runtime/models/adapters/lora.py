@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from .attach import Targets, attach, common, is_tied
+from .calibration import Batch, keep_covariances, prepare_covariances, start_from_activations
 from .conversion import keep_start
 
-Init = Literal["default", "gaussian", "pissa", "olora"]
+Init = Literal["default", "gaussian", "pissa", "olora", "eva", "corda"]
+CORDA = {"knowledge": "kpm", "instruction": "ipm"}
 
 
 def add_lora(
@@ -24,6 +26,9 @@ def add_lora(
     init: Init = "default",
     iterations: int | None = None,
     convert: bool = False,
+    look: Sequence[Batch] = (),
+    rho: float = 2.0,
+    mode: Literal["knowledge", "instruction"] = "instruction",
     rank_pattern: Mapping[str, int] | None = None,
     alpha_pattern: Mapping[str, float] | None = None,
     layers: Sequence[int] = (),
@@ -43,12 +48,15 @@ def add_lora(
     `alpha / sqrt(rank)` (arXiv:2312.03732), with `dora` the magnitudes of the weights are learned apart
     (arXiv:2402.09353). `pissa` and `olora` move a part of the weights into the adapters and leave the frozen weights
     without it; `iterations` are those of a fast decomposition, None is the exact one, and `convert` saves the result
-    as an ordinary adapter of the weights as they were.
+    as an ordinary adapter of the weights as they were. `eva` and `corda` first `look` at batches of training data:
+    `eva` gives a module at most `rho` times the rank, `corda` learns the task fast (`instruction`) or keeps what the
+    model knows (`knowledge`).
 
     Raises:
         UserError: a target matches no module.
     """
-    from peft import LoraConfig
+    from peft import EvaConfig, LoraConfig
+    from peft.tuners.lora.config import CordaConfig
 
     start = init if init != "pissa" or iterations is None else f"pissa_niter_{iterations}"
     config = LoraConfig(
@@ -67,6 +75,11 @@ def add_lora(
         # Trained copies of tied weights stay tied, or the model could not be saved the way it was loaded.
         ensure_weight_tying=is_tied(model) and bool(full_modules),
     )
+    if init == "eva":
+        config.eva_config = EvaConfig(rho=rho)
+    if init == "corda":
+        config.corda_config = CordaConfig(corda_method=CORDA[mode])
+        prepare_covariances(model, config, look)
     adapted = attach(
         model,
         config,
@@ -74,4 +87,8 @@ def add_lora(
         gradient_checkpointing=gradient_checkpointing,
         reentrant=reentrant,
     )
+    if init == "eva":
+        return start_from_activations(adapted, look)
+    if init == "corda":
+        return keep_covariances(adapted)
     return keep_start(adapted) if convert else adapted
