@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
+from .parts import auto_class
+
 
 def random_causal_lm(config: Any, *, dtype: torch.dtype, seed: int, **options: Any) -> Any:
     """Return the model of `config` with weights drawn as its family draws them, `options` as transformers takes them.
 
     The weights follow from the seed alone: they are the same on all processes and under every ZeRO stage.
     """
-    from transformers import AutoModelForCausalLM
     from transformers.initialization import no_init_weights
     from transformers.integrations import is_deepspeed_zero3_enabled
 
@@ -22,7 +23,7 @@ def random_causal_lm(config: Any, *, dtype: torch.dtype, seed: int, **options: A
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with nullcontext() if sharded else no_init_weights():
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
+            model = auto_class(config).from_config(config, dtype=dtype, **options)
         if not sharded:
             torch.manual_seed(seed)
             model.init_weights()
