@@ -44,7 +44,6 @@ LEAST: Mapping[str, str] = {
     "compressed-tensors": "0.15.0",
     "schedulefree": "1.2.6",
     "badam": "1.2.1",
-    "mixture-of-depth": "1.1.6",
     "flash-linear-attention": "0.4.1",
     "vllm": "0.4.3",
     "sglang": "0.4.5",
@@ -129,8 +128,6 @@ def _model(spec: Spec) -> Named:
         yield HUBS[spec.model.hub], ("model", "hub")
     if spec.model.attention in ATTENTION:
         yield ATTENTION[spec.model.attention], ("model", "attention")
-    if spec.model.mixture_of_depths != "off":
-        yield "mixture-of-depth", ("model", "mixture_of_depths")
 
 
 def _quantization(spec: Spec, model: ModelFacts) -> Named:

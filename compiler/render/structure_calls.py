@@ -8,6 +8,7 @@ from typing import Any
 from ..facts.config import rope_length
 from ..field_types import class_of, fields_of
 from ..plan import Plan
+from ..spec import Lora
 from .calls import Arg, Call, nested
 from .literals import python_literal
 
@@ -21,6 +22,8 @@ def structure_args(plan: Plan, indent: int) -> Iterator[Arg]:
     if rope is not None:
         call, reason = _rope(plan, rope)
         yield Arg("rope", nested(call, indent + 4), reason)
+    if plan.spec.model.mixture_of_depths != "off":
+        yield Arg("mixture_of_depths", python_literal(plan.spec.model.mixture_of_depths))
     for name in ("shifted_attention", "fp32_norms", "fp32_logits"):
         if getattr(plan.spec.model, name):
             yield Arg(name, "True")
@@ -48,6 +51,8 @@ def after_loading(plan: Plan) -> Iterator[Call]:
 def after_adapting(plan: Plan) -> Iterator[Call]:
     """Yield the calls of the training program that change how the model is trained, not what it is."""
     training, model = plan.spec.training, Arg("", "model")
+    if isinstance(plan.spec.method, Lora) and plan.spec.method.freeze_a:
+        yield Call("training.freeze_a", (model,))
     if training.neftune_alpha is not None:
         alpha = Arg("alpha", python_literal(float(training.neftune_alpha)))
         yield Call("models.add_embedding_noise", (model, alpha))

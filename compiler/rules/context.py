@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts
-from ..spec import Spec
+from ..spec import Full, Spec
+from .common import zero_stage
 from .rule import Rule
 
 
@@ -14,7 +15,10 @@ def _types(names: str) -> frozenset[str]:
     return frozenset(names.split())
 
 
-WITH_DEPTHS = _types("bloom falcon gemma llama mistral mixtral phi starcoder2")
+DEPTHS: SpecPath = ("model", "mixture_of_depths")
+CONVERTED = "llama_mixture_of_depths"
+DEPTHS_TYPES = {"convert": "llama", "load": CONVERTED}
+"""Type of the model that each choice needs."""
 
 WITHOUT: dict[str, frozenset[str]] = {
     # What transformers 5.23 refuses when it builds the model, read from the classes it builds.
@@ -114,30 +118,99 @@ def _lengths(spec: Spec, here: SpecPath) -> Iterator[Diagnostic]:
 
 
 def check_depths(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
-    """There is no Mixture-of-Depths for this family of models.
+    """There is no Mixture-of-Depths for this model, or it was converted or not.
+
+    It exists for models of type `llama`. A converted one has a type of its own, which only tunec knows: servers do not
+    load it, rather than load it wrongly.
 
     Fails:
     ```toml
     [model]
     path = "absolute-model"
     mixture_of_depths = "convert"
+    [method]
+    type = "full"
+    [generation]
+    kv_cache = false
     ```
     Passes:
     ```toml
     [model]
     path = "model"
     mixture_of_depths = "convert"
+    [method]
+    type = "full"
+    [generation]
+    kv_cache = false
     ```
     """
-    kind = facts.model.model_type
-    if spec.model.mixture_of_depths == "convert" and kind is not None and kind not in WITH_DEPTHS:
-        yield error(
-            "M619",
-            f"a model of type `{kind}` cannot be converted to mixture-of-depths",
-            ("model", "mixture_of_depths"),
-            labels=(Label(("model", "path"), f"`{kind}`"),),
-            notes=("it exists for " + ", ".join(f"`{name}`" for name in sorted(WITH_DEPTHS)),),
-        )
+    kind, chosen = facts.model.model_type, spec.model.mixture_of_depths
+    fits = kind == DEPTHS_TYPES[chosen] if chosen != "off" else kind != CONVERTED
+    if kind is None or fits:
+        return
+    message = {
+        "convert": f"a model of type `{kind}` cannot be converted to mixture-of-depths",
+        "load": f"a model of type `{kind}` was not converted to mixture-of-depths",
+        "off": "the model was converted to mixture-of-depths",
+    }[chosen]
+    is_converted = kind == CONVERTED
+    yield error(
+        "M619",
+        message,
+        DEPTHS,
+        labels=(Label(("model", "path"), f"`{kind}`"),),
+        notes=() if is_converted else ("it exists for `llama`",),
+        helps=('write `mixture_of_depths = "load"`',) if is_converted else (),
+    )
+
+
+def check_depths_with(spec: Spec) -> Iterator[Diagnostic]:
+    """Mixture-of-Depths together with what it does not go with.
+
+    Routers are trained with the whole model. They choose among all tokens of a row, which therefore belong together; a
+    cache of keys and values knows nothing of tokens that skip a block.
+
+    Fails:
+    ```toml
+    [model]
+    mixture_of_depths = "convert"
+    [method]
+    type = "lora"
+    [generation]
+    kv_cache = false
+    ```
+    Passes:
+    ```toml
+    [model]
+    mixture_of_depths = "convert"
+    [method]
+    type = "full"
+    [generation]
+    kv_cache = false
+    ```
+    """
+    if spec.model.mixture_of_depths == "off":
+        return
+    model, data = spec.model, spec.data
+    clashes: list[tuple[bool, str, SpecPath, str]] = [
+        (not isinstance(spec.method, Full), f"`{spec.method.type}`", ("method", "type"), 'write `type = "full"`'),
+        (spec.generation.kv_cache, "a cache of keys and values", ("generation", "kv_cache"), "write `kv_cache = false` in `[generation]`"),
+        (model.attention not in ("auto", "eager", "sdpa"), f"`{model.attention}` attention", ("model", "attention"), 'write `attention = "sdpa"`'),
+        (model.shifted_attention, "shifted attention", ("model", "shifted_attention"), "keep one of the two"),
+        (data.packing in ("isolated", "padding-free"), "samples that share a row", ("data", "packing"), 'write `packing = "off"`'),
+        (spec.kernels.compile, "compiled blocks", ("kernels", "compile"), "remove `compile`"),
+        (spec.kernels.liger, "liger", ("kernels", "liger"), "remove `liger`"),
+        (zero_stage(spec) == 3, "ZeRO stage 3", ("deepspeed", "zero_stage"), "set `zero_stage` to 2 or less"),
+    ]  # fmt: skip
+    for clash, what, path, helped in clashes:
+        if clash:
+            yield error(
+                "M675",
+                f"mixture-of-depths does not go with {what}",
+                path,
+                labels=(Label(DEPTHS, "routers here"),),
+                helps=(helped,),
+            )
 
 
 def check_experts(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
@@ -198,6 +271,7 @@ def check_attention(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
 RULES = (
     Rule("M618", "shifted attention does not fit", factual=check_shifted),
     Rule("M619", "no depths for this family", factual=check_depths),
+    Rule("M675", "depths with something else", pure=check_depths_with),
     Rule("M620", "no experts", factual=check_experts),
     Rule("M621", "attention the model lacks", factual=check_attention),
 )

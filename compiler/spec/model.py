@@ -113,7 +113,8 @@ class Model:
     """Stretch rotary positions for texts longer than the model was made for."""
 
     mixture_of_depths: Literal["off", "convert", "load"] = "off"
-    """Mixture-of-Depths (Raposo et al. 2024, arXiv:2404.02258): `convert` the model, or `load` a converted one."""
+    """Mixture-of-Depths (Raposo et al. 2024, arXiv:2404.02258): `convert` a model of the
+    Llama family, or `load` a converted one, which only tunec can load."""
 
     moe_aux_loss: float | None = None
     """Weight of the router's load-balancing loss in mixture-of-experts models. Default: the model's own."""

@@ -18,9 +18,10 @@ from .dtypes import DTYPES as DTYPES
 from .dtypes import Dtype as Dtype
 from .folder import display
 from .hubs import Hub, snapshot
-from .quantization import Quantization, finish_quantized, quantized_arguments
+from .parts import auto_class, freeze_towers
+from .quantization import Quantization, finish_quantized, quantized_arguments, widened_arguments
 from .scratch import random_causal_lm
-from .structure import ATTENTION, Rope, configured, finish
+from .structure import ATTENTION, Rope, configured, finish, is_expected
 from .vocabulary import NewRows, add_rows
 from .vocabulary import add_tokens as append_tokens
 
@@ -34,6 +35,7 @@ class Base:
     attention: str = "auto"
     rope: Rope | None = None
     shifted_attention: bool = False
+    mixture_of_depths: Literal["off", "convert", "load"] = "off"
     fp32_norms: bool = False
     fp32_logits: bool = False
     quantization: Quantization | None = None
@@ -48,6 +50,13 @@ class Base:
     new_rows: NewRows | None = None
     adapters: Merged | None = None
     hub_name: Hub = "huggingface"
+
+    def __post_init__(self) -> None:
+        """Make a family known that transformers has not."""
+        if self.mixture_of_depths != "off":
+            from .structure.depths import register
+
+            register()
 
     @property
     def hub(self) -> dict[str, Any]:
@@ -164,13 +173,16 @@ def load_causal_lm(base: Base | Path | str, *, dtype: Dtype, tokenizer: Any = No
         chosen |= quantized_arguments(quantization)
         dtype = quantization.dtype
     try:
+        if quantization is None:
+            chosen |= widened_arguments(str(path), hub)
         chosen |= configured(settings, hub)
         model, info = _made(settings, DTYPES[dtype], chosen, hub)
     except UserError:
         raise
     except Exception as fault:
         raise _load_fault("model", path, fault) from None
-    _check_complete(path, info)
+    missing = [name for name in info.get("missing_keys", ()) if not is_expected(name, settings)]
+    _check_complete(path, missing)
     if settings.adapters is not None:
         model = merge_earlier(model, settings.adapters)
     if tokenizer is not None and settings.new_rows is not None:
@@ -182,16 +194,17 @@ def _made(
     base: Base, dtype: torch.dtype, chosen: dict[str, Any], hub: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     """Return the model, and what transformers says of the tensors that it found for it."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
+    config = chosen.get("config") or AutoConfig.from_pretrained(str(base.path), **hub)
     if base.init == "random":
-        config = chosen.pop("config", None) or AutoConfig.from_pretrained(str(base.path), **hub)
+        chosen.pop("config", None)
         code = {"trust_remote_code": base.trust_remote_code}
         return random_causal_lm(config, dtype=dtype, seed=base.seed, **chosen, **code), {}
     if base.allow_pickle:
         # Otherwise transformers asks a service on the hub to convert the model.
         os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
-    model, info = AutoModelForCausalLM.from_pretrained(
+    model, info = auto_class(config).from_pretrained(
         str(base.path),
         dtype=dtype,
         # None: safetensors where they are there. Pickles are unpickled without running their code.
@@ -221,9 +234,13 @@ def stored_dtype(base: Base) -> Dtype:
 
 
 def train_all(model: Any, *, gradient_checkpointing: bool = False, reentrant: bool = False) -> Any:
-    """Return the model with every parameter trainable; `reentrant` picks the older kind of checkpointing."""
+    """Return the model with every parameter trainable; `reentrant` picks the older kind of checkpointing.
+
+    Of a model that sees or hears, the language model is trained.
+    """
     for parameter in model.parameters():
         parameter.requires_grad_(True)
+    freeze_towers(model)
     if gradient_checkpointing:
         if reentrant:
             # Re-entrant recomputation needs an input that asks for a gradient.
@@ -275,14 +292,13 @@ def _hub_arguments(
     return arguments
 
 
-def _check_complete(path: Path | str, info: dict[str, Any]) -> None:
-    missing = sorted(info.get("missing_keys", ()))
+def _check_complete(path: Path | str, missing: Sequence[str]) -> None:
     if missing:
         many = (
             f"{len(missing)} tensors of the model, such as " if len(missing) > 1 else "the tensor "
         )
         raise UserError(
-            f"{display(path)}: the weight files lack {many}`{missing[0]}`",
+            f"{display(path)}: the weight files lack {many}`{min(missing)}`",
             help="the download is incomplete or belongs to another model; fetch it again",
             code=ExitCode.ENVIRONMENT,
         )

@@ -74,6 +74,7 @@ def whole(base: Base, folder: Path) -> Base:
 
     Its configuration says how its positions are stretched.
     """
+    depths = base.mixture_of_depths
     return replace(
         base,
         path=folder,
@@ -81,6 +82,7 @@ def whole(base: Base, folder: Path) -> Base:
         cache_dir=None,
         token_env=None,
         rope=None,
+        mixture_of_depths="load" if depths == "convert" else depths,
         init="pretrained",
         allow_pickle=False,
         new_rows=None,

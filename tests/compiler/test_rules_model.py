@@ -187,7 +187,7 @@ def test_formats_that_are_widened_when_loaded_train(method: str, folder: Path, t
 def test_nothing_is_guessed_about_a_hub_model(told: Told) -> None:
     """A hub id says nothing about modules, tokens or kinds, so no finding is made up."""
     text = (
-        '[model]\npath = "org/name"\nshifted_attention = true\nmixture_of_depths = "convert"\n'
+        '[model]\npath = "org/name"\nshifted_attention = true\n'
         'moe_aux_loss = 0.1\nrope = { type = "linear" }\nattention = "sdpa"\n'
         '[tokenizer]\nadd_tokens = ["<a>"]\n[media]\nvideo_fps = 1.0\n'
         '[method]\ntype = "lora"\ntargets = ["anything"]\nfull_modules = ["any"]\n'

@@ -1,6 +1,6 @@
 """The structure of a model and its numbers: positions, attention, blocks, precision."""
 
-from .apply import configured, finish
+from .apply import configured, finish, is_expected
 from .kernels import ATTENTION, compile_blocks, use_liger
 from .noise import add_embedding_noise
 from .numerics import offload_activations, set_numerics, watch_overflow
@@ -13,6 +13,7 @@ __all__ = [
     "compile_blocks",
     "configured",
     "finish",
+    "is_expected",
     "offload_activations",
     "set_numerics",
     "use_liger",
