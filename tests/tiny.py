@@ -173,6 +173,7 @@ def write_models(base: Path) -> None:
         "recurrent-model": {"model_type": "mamba2"},
         "stretched-model": {"rope_parameters": yarn},
         "quantized-model": {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+        "squeezed-model": {"quantization_config": {"quant_method": "squeezed", "bits": 3}},
         "expert-model": {"model_type": "mixtral", "num_local_experts": 4},
         "unbalanced-model": {"model_type": "deepseek_v3", "n_routed_experts": 4},
     }

@@ -13,6 +13,7 @@ from attrs import evolve, field, frozen
 from . import config as settings_of
 from .config import Quantized
 from .files import read_json, read_text
+from .unpacked import unpacked
 from .weights import TensorFacts, pickles, read_tensors
 
 ModelState = Literal[
@@ -111,22 +112,38 @@ class ModelFacts:
         return settings_of.whole(self.text_config, name)
 
     def linear_modules(self) -> dict[str, TensorFacts]:
-        """Return the two-dimensional weights by module, without embeddings and the output head."""
+        """Return the two-dimensional weights by module, without embeddings and the output head.
+
+        Of a model that sees or hears, those of the language model: nothing else is trained on texts.
+        """
         return self._linear
 
     @cached_property
     def _linear(self) -> dict[str, TensorFacts]:
+        sees = settings_of.sees_or_hears(self.config)
         return {
             name.removesuffix(".weight"): tensor
-            for name, tensor in (self.tensors or {}).items()
+            for name, tensor in self._unpacked.items()
             if name.endswith(".weight")
             and len(tensor.shape) == 2
             and not NOT_ADAPTED.search(name.rsplit(".", 2)[-2])
+            and not (sees and settings_of.BESIDE_LANGUAGE.search(name))
         }
 
+    @cached_property
+    def _unpacked(self) -> Mapping[str, TensorFacts]:
+        return unpacked(self.tensors or {}, self.quantized, self.text_config)
+
+    def count_beside_language(self) -> int:
+        """Number of parameters of towers and projectors, which stay frozen; 0 for a model that only reads."""
+        if not settings_of.sees_or_hears(self.config):
+            return 0
+        named = (self.tensors or {}).items()
+        return sum(t.count for name, t in named if settings_of.BESIDE_LANGUAGE.search(name))
+
     def parameter_count(self) -> int | None:
-        """Number of parameters in the weight files."""
-        return None if self.tensors is None else sum(t.count for t in self.tensors.values())
+        """Number of parameters that the weight files stand for."""
+        return None if self.tensors is None else sum(t.count for t in self._unpacked.values())
 
 
 def read_model(base: Path, path: str, snapshot: Path | None = None) -> ModelFacts:

@@ -82,6 +82,51 @@ def check_twice(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
         )
 
 
+RUNS = ("bitsandbytes", "torchao", "gptq", "fp8", "mxfp4")
+"""Kinds of quantized checkpoints that train anywhere; fp8 and mxfp4 are widened as they are loaded."""
+
+ON_GPUS = ("awq", "aqlm", "eetq")
+"""Kinds whose layers have kernels for GPUs only."""
+
+
+def check_kind(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """The checkpoint is quantized in a way that nothing here can train beside.
+
+    Fails:
+    ```toml
+    [model]
+    path = "squeezed-model"
+    ```
+    Passes:
+    ```toml
+    [model]
+    path = "quantized-model"
+    ```
+    """
+    had = facts.model.quantized
+    if had is None or had.method in RUNS:
+        return
+    if had.method not in ON_GPUS:
+        known = ", ".join(f"`{name}`" for name in (*RUNS, *ON_GPUS))
+        yield error(
+            "Q612",
+            f"the checkpoint is quantized by `{had.method[:40]}`, beside which nothing can be trained",
+            ("model", "path"),
+            label="already quantized",
+            notes=("`quantization_config` of the model's config.json",),
+            helps=("start from the original weights", f"known are {known}"),
+        )
+    elif spec.launch.device == "cpu":
+        yield error(
+            "Q612",
+            f"a checkpoint quantized by `{had.method}` does not run on a CPU",
+            ("model", "path"),
+            label="already quantized",
+            labels=(Label(("launch", "device"), "computed here"),),
+            helps=("start from the original weights, and quantize with `bitsandbytes`",),
+        )
+
+
 def check_device(spec: Spec) -> Iterator[Diagnostic]:
     """This quantization has kernels for GPUs only.
 
@@ -153,6 +198,7 @@ def _four_bit(spec: Spec) -> tuple[str, ...]:
 RULES = (
     Rule("Q606", "sharding quantized weights", factual=check_sharding),
     Rule("Q607", "quantized already", factual=check_twice),
+    Rule("Q612", "kind of a quantized checkpoint", factual=check_kind),
     Rule("Q608", "quantization for another device", pure=check_device),
     Rule("Q609", "groups that do not divide", factual=check_group),
 )

@@ -143,6 +143,16 @@ def quantized_arguments(quantization: Quantization) -> dict[str, Any]:
     return arguments
 
 
+def widened_arguments(place: str, hub: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` that give weights in 8 bits or less of floating point plain numbers."""
+    from transformers import FineGrainedFP8Config, Mxfp4Config, PreTrainedConfig
+
+    config, _ = PreTrainedConfig.get_config_dict(place, **hub)
+    kinds = {"fp8": FineGrainedFP8Config, "mxfp4": Mxfp4Config}
+    kind = kinds.get(str((config.get("quantization_config") or {}).get("quant_method")))
+    return {} if kind is None else {"quantization_config": kind(dequantize=True)}
+
+
 def finish_quantized(model: Any, quantization: Quantization | None) -> Any:
     """Return the loaded model with what its library leaves to do; one that was quantized already as well."""
     if isinstance(quantization, Hqq):
@@ -197,7 +207,9 @@ def _leave_out(_: Any, state: dict[str, Any], prefix: str, __: Any) -> None:
 
 
 def is_quantized(model: Any) -> bool:
-    """Tell whether some layer of the model has quantized weights."""
+    """Tell whether some layer of the model has quantized weights, of a kind that is known here or not."""
+    if getattr(model.config, "quantization_config", None) is not None:
+        return True
     return any(dense_weight_of(module) is not None for module in model.modules())
 
 
@@ -269,7 +281,17 @@ def _eight_bit(module: Any) -> torch.Tensor:
 
 
 def dequantize(model: Any) -> Any:
-    """Return the model, not yet adapted, with plain layers in fp32: what the quantized ones compute with, exactly."""
+    """Return the model, not yet adapted, with plain layers in fp32: what the quantized ones compute with, exactly.
+
+    Raises:
+        UserError: its kind of quantized weights cannot be turned into plain ones.
+    """
+    if not any(dense_weight_of(module) is not None for module in model.modules()):
+        raise UserError(
+            "an adapter cannot be merged into weights that are quantized this way",
+            help="serve the base model and the adapter in `final/` together",
+            code=ExitCode.CHECKPOINT,
+        )
     for parent in list(model.modules()):
         for name, module in list(parent.named_children()):
             if (weight_of := dense_weight_of(module)) is not None:
