@@ -198,8 +198,8 @@ def test_what_cannot_be_known_is_said(plan: MakePlan, workspace: Path) -> None:
     )
     hub = plan('[model]\npath = "org/name"\n')
     assert (hub.parameters, hub.memory) == (None, None)
-    assert hub.lora is not None
-    assert hub.lora.targets == "all-linear"
+    assert hub.adapter is not None
+    assert hub.adapter.targets == "all-linear"
     assert hub.unknown == (
         "the model is not on this machine: its modules, size and memory are unknown",
     )
@@ -255,20 +255,20 @@ def test_parameters_are_those_peft_makes_trainable(
     from tunec.runtime.models import add_lora
 
     planned = plan(f"[method]\nrank = 3\ntargets = {targets}\n")
-    assert planned.lora is not None
+    assert planned.adapter is not None
     model = add_lora(
         AutoModelForCausalLM.from_pretrained(str(tiny_model)),
         rank=3,
-        alpha=planned.lora.alpha,
+        alpha=planned.adapter.alpha,
         dropout=0.0,
-        targets=planned.lora.targets,
+        targets=planned.adapter.targets,
     )
     assert planned.parameters is not None
     counts = [
         sum(p.numel() for p in model.parameters() if p.requires_grad or all_) for all_ in (0, 1)
     ]
     assert [planned.parameters.trainable, planned.parameters.total] == counts
-    assert planned.lora.num_modules == sum(hasattr(m, "lora_A") for m in model.modules())
+    assert planned.adapter.num_modules == sum(hasattr(m, "lora_A") for m in model.modules())
 
 
 def test_all_linear_is_spelt_out(plan: MakePlan) -> None:
@@ -282,7 +282,7 @@ def test_all_linear_is_spelt_out(plan: MakePlan) -> None:
 def test_full_training_trains_everything(plan: MakePlan) -> None:
     """Without adapters all parameters are trained."""
     planned = plan('[method]\ntype = "full"\n')
-    assert planned.lora is None
+    assert planned.adapter is None
     assert planned.parameters is not None
     assert planned.parameters.total == planned.parameters.trainable
 
