@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,13 @@ Config = Mapping[str, Any]
 
 VISION = ("vision_config", "audio_config", "visual", "thinker_config", "vit_config")
 """Parts that only models with eyes or ears have."""
+
+BESIDE_LANGUAGE = re.compile(
+    r"(?:^|\.)(?:visual|vision_tower|vision_model|audio_tower|image_tower|video_tower"
+    r"|multi_modal_projector|connector|merger|merger_list|deepstack_merger_list|image_newline"
+    r"|embed_vision|embed_audio)(?:\.|$)"
+)
+"""Tensors of such models that belong to a tower or projector, and not to the language model."""
 
 TEXT = ("text_config", "llm_config", "language_config")
 """Names of the language part of a multimodal model."""

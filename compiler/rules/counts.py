@@ -39,7 +39,7 @@ def trained_and_added(spec: Spec, facts: Facts) -> tuple[int, int] | None:
     if total is None:
         return None
     if isinstance(method, Full | Lisa):
-        return total, 0
+        return total - model.count_beside_language(), 0
     if isinstance(method, Lora) and isinstance(method.init, EvaInit) and method.init.rho > 1:
         return None  # ranks go where the data say
     if isinstance(method, Freeze):
