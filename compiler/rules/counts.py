@@ -39,7 +39,8 @@ def trained_and_added(spec: Spec, facts: Facts) -> tuple[int, int] | None:
     if total is None:
         return None
     if isinstance(method, Full | Lisa):
-        return total - model.count_beside_language(), 0
+        added = _routers(spec, model)
+        return total - model.count_beside_language() + added, added
     if isinstance(method, Lora) and isinstance(method.init, EvaInit) and method.init.rho > 1:
         return None  # ranks go where the data say
     if isinstance(method, Freeze):
@@ -48,6 +49,15 @@ def trained_and_added(spec: Spec, facts: Facts) -> tuple[int, int] | None:
         count = _virtual(method, model)
         return None if count is None else (count, count)
     return _beside(method, model) if isinstance(method, Targeted) else None
+
+
+def _routers(spec: Spec, model: ModelFacts) -> int:
+    """Return the parameters of the routers that a conversion to mixture-of-depths adds to every other block."""
+    size, blocks = model.number("hidden_size"), num_blocks(model)
+    if spec.model.mixture_of_depths != "convert" or size is None or blocks is None:
+        return 0
+    inner = size // 2
+    return blocks // 2 * (size + (size + 1) * inner + inner + 1)
 
 
 def trained_blocks(method: Freeze, count: int) -> tuple[int, ...]:

@@ -58,8 +58,8 @@ def check_weights(spec: Spec) -> Iterator[Diagnostic]:
     """The engine cannot load the model the way it was trained.
 
     vLLM and SGLang read the base weights from their files and put the adapter on them. They know nothing of
-    weights quantized while loading, of positions stretched in the spec, or of adapters merged before training:
-    the answers would come from another model.
+    weights quantized while loading, of positions stretched in the spec, of blocks that tokens skip, or of adapters
+    merged before training: the answers would come from another model.
 
     Fails:
     ```toml
@@ -86,6 +86,11 @@ def check_weights(spec: Spec) -> Iterator[Diagnostic]:
             ("quantization", "type"),
         ),
         (spec.model.rope is not None, "stretched positions", ("model", "rope")),
+        (
+            spec.model.mixture_of_depths != "off",
+            "blocks that tokens skip",
+            ("model", "mixture_of_depths"),
+        ),
         (bool(several), "adapters merged before training", ("adapters", "paths")),
     ]
     for clash, what, path in clashes:

@@ -7,14 +7,16 @@ import math
 from pathlib import Path
 from typing import Any
 
-import inprocess
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+import inprocess
 import runs
 import tiny
+from tunec.compiler.pipeline import analyse, plan_of
 from tunec.runtime import models
 from tunec.runtime.errors import UserError
 from tunec.runtime.models.variants import whole
@@ -158,6 +160,15 @@ def test_a_run(workspace: Path) -> None:
     )
     inprocess.prepare(run_dir)
     inprocess.train(run_dir)
+    report = json.loads((run_dir / "report.json").read_text())
+    added = 2 * (32 + (32 * 16 + 16) + (16 + 1))
+    weights = load_file(workspace / "model" / "model.safetensors").values()
+    assert report["parameters"] == sum(w.numel() for w in weights) + added
+    planned = plan_of(analyse(workspace / "first.toml", {})).parameters
+    assert planned is not None
+    assert (planned.total, planned.trainable) == (
+        report["parameters"], report["trainable_parameters"],
+    )  # fmt: skip
     losses = runs.losses(run_dir)
     assert losses[-1] < losses[0]
     base = models.Base(run_dir / "final", mixture_of_depths="load")

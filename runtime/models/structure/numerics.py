@@ -132,14 +132,17 @@ def _on_host() -> Iterator[None]:
 def watch_overflow(model: Any) -> None:
     """End the run at the first module whose output, or parameter whose gradient, is infinite or not a number.
 
+    Gradients in fp16 may overflow: the engine scales them up, and leaves out a step when that was too much.
+
     Raises:
         UserError: (TRAINING, while training) with the name of the module or the parameter.
     """
     for name, module in model.named_modules():
         if next(module.children(), None) is None:
             module.register_forward_hook(_watch_output(name))
+    is_scaled = any(parameter.dtype == torch.float16 for parameter in model.parameters())
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and not is_scaled:
             parameter.register_hook(_watch_gradient(name))
 
 
