@@ -391,3 +391,43 @@ def test_a_client_that_is_not_there(hub: Any, module: str, monkeypatch: pytest.M
 def test_a_folder_is_never_fetched(tiny_model: Path) -> None:
     """A hub is asked for ids only."""
     assert models.load_tokenizer(tiny_model, hub_name="modelscope").eos_token == "<|im_end|>"
+
+
+@pytest.mark.heavy
+def test_a_run_with_routers(workspace: Path) -> None:
+    """The loss holds the part of the routers, which is also told alone; the evaluation is without it."""
+    model = experts("mixtral")
+    rows = json.loads((workspace / "model" / "config.json").read_text())["vocab_size"]
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    model.save_pretrained(str(workspace / "model"))
+    found = {}
+    for weight in (0.0, 0.5):
+        text = f"""
+[run]
+output_dir = "runs/{weight}"
+[model]
+path = "model"
+moe_aux_loss = {weight}
+[method]
+type = "full"
+[data]
+eval_rows = 4
+[training]
+steps = 1
+[deepspeed]
+zero_stage = 2
+[launch]
+processes = 2
+device = "cpu"
+[batch]
+global_size = 4
+micro_size = 1
+"""
+        run_dir = runs.compile_spec(workspace, text, f"{weight}.toml")
+        done = runs.launch(run_dir)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found[weight] = runs.metrics(run_dir)[0]
+    assert "router_loss" not in found[0.0]
+    told = found[0.5]["router_loss"]
+    assert told >= 2
+    assert found[0.5]["loss"] - found[0.0]["loss"] == pytest.approx(0.5 * told, rel=1e-4)
