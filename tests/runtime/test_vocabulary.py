@@ -18,6 +18,7 @@ from tunec.runtime import data, models
 from tunec.runtime.data.light import check_same
 from tunec.runtime.errors import UserError
 from tunec.runtime.models.saved import changed
+from tunec.runtime.models.variants import load_trained
 
 DESCRIPTION = "the lamp in the tower"
 
@@ -202,6 +203,36 @@ def test_a_head_with_a_bias(tmp_path: Path) -> None:
     old, new = before.lm_head.bias.detach(), after.lm_head.bias.detach()
     assert torch.equal(new[:-2], old)
     torch.testing.assert_close(new[-2:], old.mean().expand(2))
+
+
+def test_training_the_new_rows_alone(folder: Path, tmp_path: Path) -> None:
+    """Adapters that train added tokens move their rows and no other, and come back on a base that grew alike."""
+    _, model, tokenizer = grown(folder)
+    size = model.config.vocab_size
+    new = tokenizer.convert_tokens_to_ids(["<a>", "<b>"])
+    start = matrices(model)[0].clone()
+    adapted = models.add_lora(
+        model, rank=2, alpha=4, dropout=0.0, targets=["q_proj"], trainable_tokens=new
+    )
+    ids = torch.tensor([[5, *new, 6]])
+    trained = [p for p in adapted.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=1.0)
+    adapted(input_ids=ids, labels=ids).loss.backward()
+    optimizer.step()
+    adapted.save_pretrained(str(tmp_path / "adapter"))
+    tokenizer.save_pretrained(str(tmp_path / "adapter"))
+    rows = models.NewRows(tokens=["<a>", "<b>"], resize=True, seed=5)
+    again = load_trained(
+        tmp_path / "adapter",
+        base=models.Base(folder, new_rows=rows),
+        method="lora",
+        dtype="fp32",
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(again(ids).logits, adapted(ids).logits)
+    merged = matrices(again.merge_and_unload())[0]
+    moved = [number for number in range(size) if not torch.equal(merged[number], start[number])]
+    assert moved == new
 
 
 # Runs
