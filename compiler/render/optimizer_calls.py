@@ -9,7 +9,7 @@ import attrs
 
 from ..plan import Plan
 from ..rules.updates import RUNTIME_CLASSES
-from ..spec import AdamW, Lora
+from ..spec import AdamW, Lisa, Lora
 from .calls import Arg, Call
 from .literals import python_literal
 
@@ -21,6 +21,16 @@ def optimizer_call(plan: Plan) -> Call:
     args += _settings(optimizer)
     args += _lora_plus(plan)
     return Call(f"training.{RUNTIME_CLASSES[type(optimizer)]}", tuple(args))
+
+
+def lisa_args(plan: Plan) -> Iterator[Arg]:
+    """Yield the blocks that the method LISA trains at a time."""
+    method = plan.spec.method
+    if isinstance(method, Lisa):
+        numbers = (
+            f"blocks={python_literal(method.blocks)}, interval={python_literal(method.interval)}"
+        )
+        yield Arg("lisa", f"training.Lisa({numbers})")
 
 
 def _settings(optimizer: Any) -> Iterator[Arg]:

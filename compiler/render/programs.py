@@ -18,7 +18,7 @@ from .environment import render
 from .literals import python_literal
 from .method_calls import method_call
 from .model_calls import base_call, has_new_rows, template_args, token_args, tokenizer_args
-from .optimizer_calls import optimizer_call
+from .optimizer_calls import lisa_args, optimizer_call
 from .schedule_calls import schedule_text
 from .sources import source_call
 from .structure_calls import after_adapting, after_loading, before_loading
@@ -271,7 +271,11 @@ def _fit_args(plan: Plan) -> dict[str, list[Arg]]:
             *_length_args(plan, reasons),
             *_batch_args(batch, reasons),
         ],
-        "after": [Arg("schedule", schedule_text(spec.training)), *after],
+        "after": [
+            *lisa_args(plan),
+            Arg("schedule", schedule_text(spec.training)),
+            *after,
+        ],
     }
 
 

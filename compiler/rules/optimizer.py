@@ -12,8 +12,10 @@ from ..spec import (
     Apollo,
     BAdamLayer,
     BAdamRatio,
+    Freeze,
     Galore,
     Lion,
+    Lisa,
     Muon,
     OtherOptimizer,
     Spec,
@@ -57,6 +59,15 @@ def check_method(spec: Spec) -> Iterator[Diagnostic]:
     ```
     """
     optimizer = spec.optimizer
+    switches = isinstance(optimizer, BADAM) and isinstance(spec.method, Freeze | Lisa)
+    if switches:
+        yield error(
+            "U801",
+            f"`{optimizer.type}` switches blocks on and off by itself",
+            HERE,
+            labels=(Label(METHOD_TYPE, f"`{spec.method.type}` trains some of them"),),
+            helps=('write `[method] type = "full"`, or `[optimizer] type = "adamw"`',),
+        )
     if isinstance(optimizer, (*PROJECTED, *BADAM)) and isinstance(spec.method, ADAPTERS):
         yield error(
             "U801",

@@ -237,7 +237,7 @@ def check_offload(spec: Spec) -> Iterator[Diagnostic]:
     [method]
     type = "full"
     [optimizer]
-    type = "adam-mini"
+    type = "sgd"
     [deepspeed]
     zero_stage = 2
     offload_optimizer = "cpu"

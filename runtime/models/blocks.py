@@ -52,6 +52,11 @@ def train_blocks(
     return model
 
 
+def blocks_of(model: Any) -> nn.ModuleList:
+    """Return the blocks of the language model."""
+    return _layers(model)[1]
+
+
 def _layers(model: Any) -> tuple[str, nn.ModuleList]:
     """Return name and list of the language model's blocks: as many as its configuration says."""
     found = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList)]

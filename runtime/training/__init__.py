@@ -1,6 +1,8 @@
 """Training: one small layer over `transformers.Trainer`."""
 
 from .fit import fit
+from .lisa import Lisa
+from .lora_fa import freeze_a
 from .optimizers import (
     AdaFactor,
     AdamMini,
@@ -28,6 +30,7 @@ __all__ = [
     "CosineRestarts",
     "Galore",
     "Lion",
+    "Lisa",
     "LoraPlus",
     "Muon",
     "Named",
@@ -36,4 +39,5 @@ __all__ = [
     "Sgd",
     "WarmupStableDecay",
     "fit",
+    "freeze_a",
 ]

@@ -30,6 +30,7 @@ from ..storage import (
     verify_directory,
     write_json,
 )
+from .lisa import Lisa
 from .metrics import EVAL_LOSS, eval_losses, read, told_losses
 from .optimizers import Optimizer
 from .schedules import Name, Schedule
@@ -52,6 +53,7 @@ def fit(
     micro_tokens: int | None = None,
     eval_micro_batch_size: int | None = None,
     optimizer: Optimizer,
+    lisa: Lisa | None = None,
     schedule: Schedule | Name,
     warmup_steps: int = 0,
     warmup_ratio: float = 0.0,
@@ -142,6 +144,7 @@ def fit(
         log_every=log_every,
         fingerprint=fingerprint,
         optimizer=optimizer,
+        lisa=lisa,
         schedule=schedule,
         warmup_steps=warmup_steps or math.ceil(_exact(warmup_ratio) * steps),
         model=model,
@@ -319,7 +322,7 @@ def _report(
     losses = [row["loss"] for row in rows if "loss" in row]
     measured = _last_evaluation(rows)
     sets = {name: loss for name, loss in eval_losses(measured).items() if name}
-    trainable, total = num_parameters(trainer.model)
+    trainable, total = trainer.num_parameters
     seconds = {phase: round(value, 2) for phase, value in session.clock.seconds.items()}
     return {
         "status": "done",

@@ -22,6 +22,7 @@ from ..data.stream.reader import StreamedSamples
 from ..errors import ExitCode, UserError
 from ..models.adapters import is_adapted
 from ..models.adapters.saving import belongs_to_adapter, prompt_parameters, write_adapter
+from ..models.quantization import num_parameters
 from ..models.saved import save_tokenizer
 from ..models.sharded import gathered, whole_state
 from ..session import Session
@@ -29,6 +30,7 @@ from ..storage import commit_directory, disk_errors, prune, staging_directory
 from .engine import allow_steps, averaged, tell_norms, without_first_step
 from .evaluation import Evaluation, mean_losses
 from .isolation import check_isolation
+from .lisa import BlockSampler, Lisa
 from .metrics import EVAL_LOSS, MetricsFile, told_losses
 from .optimizers import Optimizer
 from .optimizers.describe import description, in_words
@@ -80,6 +82,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         log_every: int,
         fingerprint: str,
         optimizer: Optimizer,
+        lisa: Lisa | None,
         schedule: Schedule | Name,
         warmup_steps: int,
         model: Any,
@@ -121,6 +124,10 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
             data_collator=collator,
             callbacks=[_Conductor(self, log_every)],
         )
+        if lisa is not None:
+            self.add_callback(BlockSampler(self.model, lisa, session.seed))
+        # What is trained in the end: some optimizers switch parameters on and off.
+        self.num_parameters = num_parameters(self.model)
         self.rank_budget = RankBudget(model, num_steps=num_steps, num_ranks=session.num_ranks)
         self.loss_is_scaled_for_ga = True
         self.remove_callback(transformers.trainer_callback.PrinterCallback)

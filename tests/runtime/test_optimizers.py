@@ -414,3 +414,61 @@ def _own_seed() -> Iterator[None]:
     """Leave the random numbers of other tests alone."""
     with torch.random.fork_rng(devices=[]):
         yield
+
+
+def adapted(tiny_model: Any) -> Any:
+    """Return the tiny model with LoRA of rank 4 and a B that is not zero."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(str(tiny_model), dtype=torch.float32)
+    torch.manual_seed(3)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
+    model = get_peft_model(base, config)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.1)
+    return model
+
+
+def test_lora_fa_is_that_of_peft(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frozen A and the turned gradient of B give the weights of PEFT's optimizer, here in fp32."""
+    from peft.optimizers import create_lorafa_optimizer, lorafa
+
+    monkeypatch.setattr(lorafa, "is_bf16_available", lambda: False)
+    ours, theirs = training.freeze_a(adapted(tiny_model)), adapted(tiny_model)
+    reference = create_lorafa_optimizer(theirs, r=4, lora_alpha=8, lr=RATE)
+    # Its epsilon is not corrected for the first steps; with next to none the formulas are the same.
+    for group in reference.param_groups:
+        group["eps"] = 1e-14
+    optimizer = training.AdamW(learning_rate=RATE, epsilon=1e-14).create(
+        ours, decayed=set(), deepspeed={}
+    )
+    assert losses(ours, optimizer) == pytest.approx(losses(theirs, reference), abs=1e-5)
+    trained = {name for name, p in ours.named_parameters() if p.requires_grad}
+    assert trained
+    assert all("lora_B" in name for name in trained)
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-3)
+
+
+def test_lora_fa_makes_the_best_change_of_the_weights(tiny_model: Any) -> None:
+    """The change of the weights by the turned gradient is the whole gradient seen through A's rows."""
+    model = training.freeze_a(adapted(tiny_model))
+    module = model.base_model.model.model.layers[0].self_attn.q_proj
+    b, a = module.lora_B["default"].weight, module.lora_A["default"].weight
+    whole = torch.randn(module.out_features, module.in_features)
+    # The gradient of B for a loss that is linear in the weights, <whole, scale B A>.
+    (2.0 * (whole * (b @ a))).sum().backward()
+    rows = torch.linalg.qr(a.detach().T)[0]
+    torch.testing.assert_close(2.0 * b.grad @ a, whole @ rows @ rows.T, atol=1e-4, rtol=1e-3)
+
+
+def test_lisa_draws_blocks_by_seed_and_step() -> None:
+    """Blocks stay for an interval, each sample has the right size, and all blocks have their turn."""
+    lisa = training.Lisa(blocks=2, interval=3)
+    turns = [lisa.chosen(step, num_blocks=5, seed=7) for step in range(90)]
+    assert all(turns[step] == turns[step - step % 3] for step in range(90))
+    assert {len(set(turn)) for turn in turns} == {2}
+    assert {block for turn in turns for block in turn} == {0, 1, 2, 3, 4}
+    assert turns != [lisa.chosen(step, num_blocks=5, seed=8) for step in range(90)]
