@@ -1,4 +1,8 @@
-"""`[quantization]`: fewer bits for the frozen weights while training."""
+"""`[quantization]`: fewer bits for the frozen weights while training.
+
+`tunec export` merges an adapter into the quantized weights it was trained on, as plain numbers, not into the original
+ones: what is written computes what was trained.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +63,7 @@ class Eetq:
 
 @section
 class Quanto:
-    """optimum-quanto, which also runs on a CPU."""
+    """optimum-quanto, which also runs on a CPU; 2 and 4 bits build an extension at first, for minutes."""
 
     type: Literal["quanto"]
     """`quanto`: quantize while loading."""
@@ -70,7 +74,7 @@ class Quanto:
 
 @section
 class TorchAo:
-    """torchao: weight-only integers."""
+    """torchao: weight-only integers; those of 4 bits take a byte each."""
 
     type: Literal["torchao"]
     """`torchao`: quantize while loading."""

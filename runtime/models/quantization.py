@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
@@ -86,6 +87,8 @@ class Quanto:
         """Return what `from_pretrained` is asked for."""
         from transformers import QuantoConfig
 
+        if self.bits != 8 and os.environ.get("RANK", "0") == "0":
+            print("quanto may build an extension first, which takes minutes", flush=True)
         return {"quantization_config": QuantoConfig(weights=f"int{self.bits}")}
 
 

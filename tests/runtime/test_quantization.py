@@ -6,7 +6,6 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import inprocess
 import peft
 import pytest
 import torch
@@ -14,6 +13,7 @@ import transformers
 from quantizations import QUANTIZATIONS
 from safetensors.torch import load_file
 
+import inprocess
 import runs
 import tiny
 from tunec.compiler.pipeline import analyse, plan_of
@@ -292,6 +292,46 @@ def measured(layer: Any) -> int:
     for name in ("weight", "W_q", "meta"):
         visit(getattr(layer, name, None))
     return sum(seen.values())
+
+
+def test_merged_into_what_was_trained_beside(room: Path) -> None:
+    """In the original weights the adapter gives another model: it learned beside the errors of the quantized ones."""
+    run_dir = inprocess.compiled(room, LORA + QUANTIZATIONS["nf4"] + RUN, "merged-where")
+    inprocess.prepare(run_dir)
+    expected = logits(inprocess.train(run_dir).model)
+    final: Any = {"trained": run_dir / "final", "method": "lora", "dtype": "fp32"}
+    base = models.Base(room / "model", quantization=KINDS["nf4"])
+    quantized = load_trained(base=base, dequantized=True, **final).merge_and_unload()
+    original = load_trained(base=models.Base(room / "model"), **final).merge_and_unload()
+    error = float((logits(quantized) - expected).abs().max())
+    other = float((logits(original) - expected).abs().max())
+    print(f"MEASURED {error:.1e} {other:.1e} of {float(expected.abs().max()):.2f}")
+    assert error < 1e-5 < 1e-2 < other
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        models.BitsAndBytes(bits=4, format="nf4", double=True, dtype="bf16"),
+        models.BitsAndBytes(bits=8, dtype="bf16"),
+        models.Hqq(bits=4, group_size=32, dtype="bf16"),
+        models.Quanto(bits=8, dtype="bf16"),
+        models.TorchAo(bits=8, dtype="bf16"),
+        models.Eetq(dtype="bf16"),
+    ],
+    ids=lambda kind: type(kind).__name__,
+)
+def test_on_a_gpu(tiny_model: Path, kind: Any) -> None:
+    """Adapters beside quantized weights get gradients on a GPU."""
+    model = load(tiny_model, kind).to("cuda")
+    model = models.add_lora(model, rank=4, alpha=8.0, dropout=0.0, targets="all-linear").to("cuda")
+    ids = IDS.to("cuda")
+    model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert trained
+    assert all(parameter.grad is not None for parameter in trained)
 
 
 @pytest.mark.heavy
