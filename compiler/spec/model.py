@@ -100,7 +100,7 @@ class Model:
     """Load `.bin` weights where there are no safetensors. They are read without running code."""
 
     low_memory_loading: bool = True
-    """Fill the model tensor by tensor instead of building it twice."""
+    """Fill the model tensor by tensor instead of building it twice; transformers 5 knows no other way."""
 
     attention: Attention = "auto"
     """Attention implementation: `auto` (what transformers picks for the model), `eager`, `sdpa`,
@@ -117,7 +117,8 @@ class Model:
     Llama family, or `load` a converted one, which only tunec can load."""
 
     moe_aux_loss: float | None = None
-    """Weight of the router's load-balancing loss in mixture-of-experts models. Default: the model's own."""
+    """Weight of the router's load-balancing loss in mixture-of-experts models. Default: as the model's configuration
+    says. Evaluations are without it."""
 
     fp32_norms: bool = False
     """Keep the weights of normalisation layers in fp32."""
