@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ..plan import Plan
 from ..rules.combine import num_merged
@@ -12,6 +12,8 @@ from .literals import python_literal
 from .quantization_calls import quantization_args
 from .structure_calls import structure_args
 
+WIDTH = 100
+"""Columns of a line in programs."""
 TEMPLATE = "chat_template.jinja"
 """The chat template in the run folder, where the spec names one of the library."""
 AROUND = "template_options.jinja"
@@ -44,22 +46,22 @@ def _weights_args(plan: Plan) -> Iterator[Arg]:
         yield Arg("allow_pickle", "True", "read without running code")
 
 
-def tokenizer_args(plan: Plan, places: Places) -> list[Arg]:
-    """Return the arguments of `models.load_tokenizer`."""
+def tokenizer_args(plan: Plan, places: Places, indent: int) -> list[Arg]:
+    """Return the arguments of `models.load_tokenizer`; they stand `indent` columns deep."""
     spec = plan.spec
     path = spec.tokenizer.path or spec.model.path
     args = [_place(plan, places, path, plan.facts.tokenizer.state == "hub")]
-    added = (*template_args(plan, places), *token_args(plan), *splitting_args(plan))
+    added = (*template_args(plan, places), *token_args(plan, indent), *splitting_args(plan))
     return [*args, *added, *_hub_args(plan, places)]
 
 
-def token_args(plan: Plan) -> Iterator[Arg]:
+def token_args(plan: Plan, indent: int) -> Iterator[Arg]:
     """Yield the arguments that append tokens to the vocabulary; those that it has already are left out."""
     tokenizer = plan.spec.tokenizer
     special = (*tokenizer.add_special_tokens, *tokenizer.described_tokens)
     for name, tokens in (("add_tokens", tokenizer.add_tokens), ("add_special_tokens", special)):
         if new := _new(plan, tokens):
-            yield Arg(name, f"[{', '.join(map(python_literal, new))}]")
+            yield Arg(name, _wrapped(name, "[]", map(python_literal, new), indent))
 
 
 def splitting_args(plan: Plan) -> Iterator[Arg]:
@@ -70,7 +72,17 @@ def splitting_args(plan: Plan) -> Iterator[Arg]:
 
 def has_new_rows(plan: Plan) -> bool:
     """Tell whether the embeddings get rows for tokens that were added, or for those they lack already."""
-    return plan.spec.tokenizer.resize or any(token_args(plan))
+    return plan.spec.tokenizer.resize or any(token_args(plan, 0))
+
+
+def _wrapped(name: str, brackets: str, items: Iterable[str], indent: int) -> str:
+    """Return a list or dictionary as the argument `name`, one item a line where one line is too short for it."""
+    listed = list(items)
+    text = f"{brackets[0]}{', '.join(listed)}{brackets[1]}"
+    if indent + len(f"{name}={text},") <= WIDTH:
+        return text
+    lines = "".join(f"\n{' ' * (indent + 4)}{item}," for item in listed)
+    return f"{brackets[0]}{lines}\n{' ' * indent}{brackets[1]}"
 
 
 def _new(plan: Plan, tokens: tuple[str, ...]) -> list[str]:
@@ -83,12 +95,13 @@ def _rows_args(plan: Plan, indent: int) -> Iterator[Arg]:
     if not has_new_rows(plan):
         return
     named = (*tokenizer.add_tokens, *tokenizer.add_special_tokens, *tokenizer.described_tokens)
-    args = [Arg("tokens", f"[{', '.join(map(python_literal, _new(plan, named)))}]")]
+    new = map(python_literal, _new(plan, named))
+    args = [Arg("tokens", _wrapped("tokens", "[]", new, indent + 4))]
     if tokenizer.new_rows != "noise":
         args.append(Arg("start", python_literal(tokenizer.new_rows)))
         pairs = tokenizer.described_tokens.items()
-        words = ", ".join(f"{python_literal(t)}: {python_literal(d)}" for t, d in pairs)
-        args.append(Arg("descriptions", f"{{{words}}}"))
+        words = (f"{python_literal(t)}: {python_literal(d)}" for t, d in pairs)
+        args.append(Arg("descriptions", _wrapped("descriptions", "{}", words, indent + 4)))
     if tokenizer.resize:
         args.append(Arg("resize", "True"))
         args.append(Arg("pad_to_multiple", python_literal(tokenizer.pad_to_multiple)))

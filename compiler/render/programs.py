@@ -97,7 +97,7 @@ def _train(plan: Plan, places: Places) -> dict[str, object]:
         "seed": spec.training.seed,
         "device": spec.launch.device,
         "timeout_s": spec.deepspeed.timeout_s if spec.deepspeed.timeout_s != 1800 else None,
-        "tokenizer": tokenizer_args(plan, places),
+        "tokenizer": tokenizer_args(plan, places, 12),
         "base": base_call(plan, places, 16),
         "has_new_rows": has_new_rows(plan),
         "dtype": "bf16" if spec.training.precision == "pure-bf16" else spec.training.precision,
@@ -152,7 +152,7 @@ def _prepare(plan: Plan, places: Places) -> dict[str, object]:
 
 
 def _data(plan: Plan, places: Places) -> dict[str, object]:
-    place, *rest = tokenizer_args(plan, places)
+    place, *rest = tokenizer_args(plan, places, 16)
     sources, eval_sources = written_sources(plan.spec, plan.facts)
     return {
         "sources": [source_call(source, places) for source in sources],
@@ -376,9 +376,9 @@ def _chat(plan: Plan, places: Places) -> dict[str, object]:
     if generation.system is not None:
         args.append(Arg("system", python_literal(generation.system)))
     if spec.tokenizer.path is not None:
-        args.append(Arg("tokenizer_path", tokenizer_args(plan, places)[0].text))
+        args.append(Arg("tokenizer_path", tokenizer_args(plan, places, 8)[0].text))
     args += template_args(plan, places)
-    args += token_args(plan)
+    args += token_args(plan, 8)
     return {"args": args}
 
 
