@@ -12,4 +12,4 @@ QUANTIZATIONS = {
     "hqq-4": '[quantization]\ntype = "hqq"\nbits = 4\ngroup_size = 32\n',
     "hqq-2": '[quantization]\ntype = "hqq"\nbits = 2\ngroup_size = 32\n',
 }
-"""Name -> `[quantization]`. quanto in 2 and 4 bits is missing: it first builds an extension for minutes."""
+"""Name -> `[quantization]`."""

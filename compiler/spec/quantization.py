@@ -63,7 +63,7 @@ class Eetq:
 
 @section
 class Quanto:
-    """optimum-quanto, which also runs on a CPU; 2 and 4 bits build an extension at first, for minutes."""
+    """optimum-quanto, which also runs on a CPU."""
 
     type: Literal["quanto"]
     """`quanto`: quantize while loading."""

@@ -1,4 +1,4 @@
-"""4-bit weights of bitsandbytes on a CPU, decoded as they were encoded."""
+"""Packed weights on a CPU: decoded as they were encoded, and without a compiler."""
 
 from __future__ import annotations
 
@@ -50,3 +50,26 @@ def decode(
     by_weight = scales.float().repeat_interleave(block)[:count]
     weights: torch.Tensor = numbers * by_weight
     return weights.to(dtype).reshape(tuple(shape))
+
+
+def unpack_without_building() -> None:
+    """Unpack weights of quanto by torch alone: its own function for CPUs would be compiled first, for minutes."""
+    _install_unpack()
+
+
+@cache
+def _install_unpack() -> torch.library.Library:
+    import optimum.quanto
+
+    assert optimum.quanto.qint4 is not None  # what is replaced must be there
+    library = torch.library.Library("quanto", "IMPL")  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        library.impl("unpack", unpack, "CPU", allow_override=True)  # type: ignore[no-untyped-call]
+    return library
+
+
+def unpack(packed: torch.Tensor, bits: int) -> torch.Tensor:
+    """Return the numbers in bytes: the lowest bits of all come first, then the next ones of all."""
+    mask = 2**bits - 1
+    return torch.cat([(packed >> shift) & mask for shift in range(0, 8, bits)])

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
@@ -16,7 +15,7 @@ import torch
 
 from ..errors import ExitCode, UserError
 from .dtypes import DTYPES, Dtype
-from .four_bit import decode_rightly
+from .four_bit import decode_rightly, unpack_without_building
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ class Quanto:
         """Return what `from_pretrained` is asked for."""
         from transformers import QuantoConfig
 
-        if self.bits != 8 and os.environ.get("RANK", "0") == "0":
-            print("quanto may build an extension first, which takes minutes", flush=True)
+        if self.bits != 8:
+            unpack_without_building()
         return {"quantization_config": QuantoConfig(weights=f"int{self.bits}")}
 
 

@@ -294,6 +294,27 @@ def measured(layer: Any) -> int:
     return sum(seen.values())
 
 
+@pytest.mark.parametrize("bits", [2, 4])
+def test_quanto_in_few_bits(room: Path, bits: Any, monkeypatch: Any) -> None:
+    """Weights of quanto that are packed need no compiler on a CPU."""
+    monkeypatch.setattr("optimum.quanto.library.extensions.cpp.ext", None)
+    name = f"quanto-int{bits}"
+    text = f'[quantization]\ntype = "quanto"\nbits = {bits}\n'
+    run_dir = inprocess.compiled(room, LORA + text + RUN, name)
+    inprocess.prepare(run_dir)
+    expected = logits(inprocess.train(run_dir).model)
+    kind = models.Quanto(bits=bits, dtype="fp32")
+    base = models.Base(room / "model", quantization=kind)
+    final: Any = {"trained": run_dir / "final", "method": "lora", "dtype": "fp32", "base": base}
+    assert torch.equal(logits(load_trained(**final)), expected)
+    merged = load_trained(dequantized=True, **final).merge_and_unload()
+    torch.testing.assert_close(logits(merged), expected, rtol=0, atol=1e-5)
+    layer = query(load(room / "model", kind))
+    plain = query(models.load_causal_lm(room / "model", dtype="fp32")).weight.detach()
+    error = float((dense(layer) - plain).abs().max() / plain.abs().max())
+    assert error < {4: 0.15, 2: 0.7}[bits]
+
+
 def test_merged_into_what_was_trained_beside(room: Path) -> None:
     """In the original weights the adapter gives another model: it learned beside the errors of the quantized ones."""
     run_dir = inprocess.compiled(room, LORA + QUANTIZATIONS["nf4"] + RUN, "merged-where")
