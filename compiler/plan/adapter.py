@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..diagnostics import SpecPath
 from ..facts import Facts
-from ..rules.adapted import adapted
+from ..rules.adapted import adapted, has_experts_apart
 from ..rules.common import ADAPTERS, TARGETED
 from ..rules.counts import feedforward
 from ..spec import AdaLora, Ia3, Loha, Lokr, Lora, Oft, Spec, Vera
@@ -24,7 +24,7 @@ def plan_adapter(spec: Spec, facts: Facts, derived: list[Derived]) -> AdapterPla
         _add(derived, ("method", "block_size"), 32, "neither block_size nor num_blocks is given")
     modules = adapted(method, facts.model)
     targets: tuple[str, ...] | str = method.targets
-    if modules and method.targets == "all-linear":
+    if modules and method.targets == "all-linear" and not has_experts_apart(facts.model):
         targets = tuple(sorted({name.rsplit(".", 1)[-1] for name in modules}))
         reason = f"all-linear: {len(modules)} modules of the model"
         _add(derived, ("method", "targets"), targets, reason)
@@ -33,7 +33,8 @@ def plan_adapter(spec: Spec, facts: Facts, derived: list[Derived]) -> AdapterPla
         scaled = feedforward(method, targets)
         if not method.feedforward:
             _add(derived, ("method", "feedforward"), scaled, "targets that end a network")
-    num_modules = len(modules) if facts.model.known else None
+    is_known = facts.model.known and targets != "all-linear"
+    num_modules = len(modules) if is_known else None
     return AdapterPlan(targets, num_modules, rank, alpha, scaled)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from ..facts import ModelFacts
 from ..facts.weights import TensorFacts
 from ..spec import AdaLora, Boft, Ia3, Loha, Lokr, Lora, Oft, Targets, Vera
 from .modules import BLOCK, HEADS, layers_of
+
+EXPERT = re.compile(r"\.experts\.\d+\.")
 
 Targeted = Lora | Oft | Boft | Ia3 | AdaLora | Vera | Loha | Lokr
 
@@ -27,6 +30,11 @@ def adapted(
         if not any(name.endswith(full) for full in method.full_modules)
         and (not layers or _block(name) in layers)
     }
+
+
+def has_experts_apart(model: ModelFacts) -> bool:
+    """Tell whether the file has each expert by itself: transformers stacks them, under other names, when it loads."""
+    return any(EXPERT.search(name) for name in model.tensors or ())
 
 
 def is_called(name: str, wanted: str) -> bool:

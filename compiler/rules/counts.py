@@ -25,7 +25,7 @@ from ..spec import (
     Spec,
     Vera,
 )
-from .adapted import Targeted, adapted, embedding, in_full, is_called
+from .adapted import Targeted, adapted, embedding, has_experts_apart, in_full, is_called
 from .modules import BLOCK, expanded_blocks, num_blocks
 
 FEEDFORWARD = ("down_proj", "fc2", "wo", "w2", "output_linear", "dense_4h_to_h", "c_proj")
@@ -48,7 +48,14 @@ def trained_and_added(spec: Spec, facts: Facts) -> tuple[int, int] | None:
     if isinstance(method, Prompt | Prefix):
         count = _virtual(method, model)
         return None if count is None else (count, count)
-    return _beside(method, model) if isinstance(method, Targeted) else None
+    if not isinstance(method, Targeted) or _goes_to_experts(method, model):
+        return None
+    return _beside(method, model)
+
+
+def _goes_to_experts(method: Targeted, model: ModelFacts) -> bool:
+    parameters = method.parameters if isinstance(method, Lora) else ()
+    return bool(method.targets == "all-linear" or parameters) and has_experts_apart(model)
 
 
 def _routers(spec: Spec, model: ModelFacts) -> int:

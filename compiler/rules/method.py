@@ -8,6 +8,7 @@ from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts, ModelFacts
 from ..facts.weights import TensorFacts
 from ..spec import Ia3, Lora, Spec, Targets
+from .adapted import has_experts_apart
 from .common import TARGETED, similar
 from .modules import ends_module, has_module, has_parameter, num_blocks, outer_modules
 from .rule import Rule
@@ -214,7 +215,9 @@ def check_parameters(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
             module = name.removesuffix(".weight").rsplit(".", 1)[-1]
             helps = (f'name the layer instead: `targets = ["{module}"]`',)
             yield error("A817", f"`{name}` is the weight of a linear layer", path, helps=helps)
-        elif not has_parameter(model, name):
+        elif not has_parameter(model, name) and not (
+            "experts." in name and has_experts_apart(model)
+        ):
             yield error("A817", f"no parameter of the model is called `{name}`", path)
 
 

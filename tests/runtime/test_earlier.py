@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import inprocess
 import pytest
 import torch
 
+import inprocess
 import tiny
 from tunec.runtime import models
 from tunec.runtime.errors import UserError

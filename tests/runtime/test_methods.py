@@ -11,13 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import inprocess
 import pytest
 import torch
-from methods import METHODS, Case
 from safetensors.torch import load_file
+from transformers import MixtralConfig, MixtralForCausalLM
 
+import inprocess
 import tiny
+from methods import METHODS, Case
 from tunec.compiler.pipeline import analyse, plan_of
 from tunec.runtime import models
 from tunec.runtime.errors import ExitCode
@@ -167,6 +168,33 @@ def test_start_from_data(room: Path, name: str) -> None:
     if plan.parameters is not None:
         assert (plan.parameters.total, plan.parameters.trainable) == counted(model)
     assert (plan.parameters is None) == (name == "eva")
+
+
+@pytest.mark.parametrize("name", ["bare", "all-linear"])
+def test_experts(tmp_path: Path, name: str) -> None:
+    """Experts are stacked in memory and apart in the file: adapters go to the stacks that are named, or to all."""
+    tokenizer = tiny.make_tokenizer(tmp_path / "model")
+    config = MixtralConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, num_local_experts=4, tie_word_embeddings=False,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    MixtralForCausalLM(config).save_pretrained(str(tmp_path / "model"))
+    tiny.write_chats(tmp_path / "data" / "chat.jsonl", 24)
+    method = '[method]\ntype = "lora"\nrank = 2\n'
+    if name == "bare":
+        method += 'targets = ["q_proj"]\nparameters = ["experts.gate_up_proj"]\n'
+    run_dir = inprocess.compiled(tmp_path, method + RUN, name)
+    inprocess.prepare(run_dir)
+    model = inprocess.train(run_dir).model
+    assert any(".experts.lora_A" in parameter for parameter in trained(model))
+    if name == "bare":
+        # Of each stack: one pair of rank 2 for each of 4 experts with 32 inputs and 2 x 48 outputs; of q_proj 32 and 32.
+        assert counted(model)[1] == 2 * (2 * 4 * (32 + 96) + 2 * (32 + 32))
+    base = models.Base(tmp_path / "model")
+    again = load_trained(run_dir / "final", base=base, method="lora", dtype="fp32")
+    torch.testing.assert_close(logits(again), logits(model), rtol=0, atol=1e-6)
+    torch.testing.assert_close(logits(again.merge_and_unload()), logits(model), rtol=0, atol=1e-4)
 
 
 RESUMED = [
