@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from .apply import Change, FileChange, is_other_run
 from .plan import Memory, Plan
 from .plan.layout import has_packed_rows
+from .plan.optimizer import optimizer_class
 from .rules.combine import num_merged
 from .spec import Lora, Prefix, Prompt
 
@@ -76,6 +77,7 @@ def _training(plan: Plan) -> Iterator[str]:
     kept = _count(keep, "checkpoint", "checkpoints") if keep else "all"
     yield f"save      {_every(save) if save else 'when stopped'}, {kept} kept"
     yield f"rate      {spec.training.learning_rate:g} {spec.training.schedule}, {_warmup(plan)}"
+    yield f"optimizer {optimizer_class(spec)}"
 
 
 def _unit(plan: Plan) -> str:

@@ -21,7 +21,9 @@ def check_installed(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     ```toml
     [optimizer]
     type = "transformers"
-    name = "lomo"
+    name = "stable_adamw"
+    [launch]
+    device = "gpu"
     ```
     Passes:
     ```toml

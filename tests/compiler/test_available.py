@@ -175,14 +175,14 @@ def test_the_message_says_what_is_missing() -> None:
     """A kind, a value and a setting are each named the way they are written."""
     spec = {
         **REQUIRED,
-        "optimizer": {"type": "muon"},
-        "training": {"schedule": "polynomial"},
+        "objective": {"type": "dpo"},
+        "training": {"precision": "fp8"},
         "evaluation": {"at_start": True},
         "profiler": {},
     }
     assert refused(spec) == [
-        '`training.schedule = "polynomial"` is not available yet',
-        '`optimizer` with `type = "muon"` is not available yet',
+        '`objective` with `type = "dpo"` is not available yet',
+        '`training.precision = "fp8"` is not available yet',
         "`evaluation.at_start` is not available yet",
         "`profiler` is not available yet",
     ]
