@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import inprocess
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import inprocess
 import tiny
 from tunec.compiler import SpecError, compile_spec, from_toml
 from tunec.runtime import models

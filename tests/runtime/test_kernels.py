@@ -7,10 +7,10 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import inprocess
 import pytest
 import torch
 
+import inprocess
 import runs
 from tunec.runtime import models
 from tunec.runtime.errors import ExitCode, UserError

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import inprocess
 import pytest
 
+import inprocess
 import runs
 
 pytestmark = pytest.mark.heavy
