@@ -164,6 +164,8 @@ def finish_quantized(model: Any, quantization: Quantization | None) -> Any:
     for layer in layers:
         # Their weights come from the model's files again; a checkpoint holds what is trained.
         layer.register_state_dict_post_hook(_leave_out)
+        if type(layer).__name__ == "HQQLinear":
+            layer.state_dict = _no_state  # its own asks no hook
         if type(layer).__name__ == "Linear4bit":
             # On some processors bitsandbytes would repack the weights in the first evaluation, and round their scales
             # for good: the model would no longer be the one that is trained.
@@ -201,6 +203,10 @@ def _keep_scales(layer: Any) -> None:
         layer.weight.CB = None
     else:
         type(layer).init_8bit_state(layer)
+
+
+def _no_state(destination: dict[str, Any] | None = None, **_: Any) -> dict[str, Any]:
+    return {} if destination is None else destination
 
 
 def _leave_out(_: Any, state: dict[str, Any], prefix: str, __: Any) -> None:
