@@ -119,7 +119,11 @@ def _earlier(plan: Plan) -> Iterator[str]:
     """Yield what becomes of adapters of an earlier training, and what the trained adapter then belongs to."""
     adapters, count = plan.spec.adapters, num_merged(plan.spec)
     if count:
-        how = "merged" if adapters.combine == "merge" or count < 2 else f"combined ({adapters.combine})"
+        how = (
+            "merged"
+            if adapters.combine == "merge" or count < 2
+            else f"combined ({adapters.combine})"
+        )
         yield f"base      the weights with {', '.join(adapters.paths[:count])} {how}; what is trained belongs to these"
     if adapters.paths[count:]:
         yield f"continues {adapters.paths[-1]}"

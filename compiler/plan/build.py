@@ -214,7 +214,9 @@ def _digest(data: Any) -> str:
 
 def _unknown(spec: Spec, facts: Facts, duration: Duration) -> tuple[str, ...]:
     words = []
-    if not facts.model.known:
+    if not facts.model.known and facts.model.state == "folder":
+        words.append("the shapes of the weights: the model's size and memory are unknown")
+    elif not facts.model.known:
         words.append("the model is not on this machine: its modules, size and memory are unknown")
     words += _unchecked(spec, facts)
     if spec.data.streaming:

@@ -166,7 +166,9 @@ def load_causal_lm(base: Base | Path | str, *, dtype: Dtype, tokenizer: Any = No
     settings = fetched(base if isinstance(base, Base) else Base(base))
     path, attention = settings.path, settings.attention
     _check_folder(path)
-    chosen: dict[str, Any] = {} if attention == "auto" else {"attn_implementation": ATTENTION.get(attention, attention)}
+    chosen: dict[str, Any] = (
+        {} if attention == "auto" else {"attn_implementation": ATTENTION.get(attention, attention)}
+    )
     hub = _hub_arguments(**settings.hub)
     quantization = settings.quantization
     if quantization is not None:

@@ -250,7 +250,6 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
             )
         return self.lr_scheduler
 
-
     # Evaluation
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:

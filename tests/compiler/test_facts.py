@@ -173,9 +173,7 @@ def test_pickles_are_never_accepted(copied: Path) -> None:
     (copied / "model.safetensors").unlink()
     assert facts_of(copied).weights_fault == "no model.safetensors is there"
     (copied / "pytorch_model.bin").write_bytes(b"")
-    assert facts_of(copied).weights_fault == (
-        "only pytorch_model.bin is there, a pickle"
-    )
+    assert facts_of(copied).weights_fault == ("only pytorch_model.bin is there, a pickle")
 
 
 # --- places ----------------------------------------------------------------------------------------------

@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import inprocess
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+import inprocess
 import tiny
 from tunec.compiler.pipeline import analyse, plan_of
 from tunec.runtime import models

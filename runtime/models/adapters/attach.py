@@ -54,10 +54,11 @@ def common(
     model: Any, targets: Targets, layers: Sequence[int], full_modules: Sequence[str]
 ) -> dict[str, Any]:
     """Return what the configurations of all methods with targets are told."""
+    towers = without_towers(model)
     return {
         "task_type": "CAUSAL_LM",
         "target_modules": visible(model, listed(targets)),
-        "exclude_modules": without_towers(model),
+        **({} if towers is None else {"exclude_modules": towers}),
         "layers_to_transform": list(layers) or None,
         "modules_to_save": list(full_modules) or None,
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ...errors import UserError
+from ..parts import without_towers
 from .attach import Targets, attach, common, listed
 
 FAR = 2**31
@@ -150,6 +152,12 @@ def add_vera(
 ) -> Any:
     """Return the model with trained scales between shared random matrices (arXiv:2310.11454), which are saved too."""
     from peft import VeraConfig
+
+    if without_towers(model) is not None:
+        raise UserError(
+            "VeRA cannot leave out the towers of a multimodal model",
+            help='use another method, such as `method.type = "lora"`',
+        )
 
     config = VeraConfig(
         **common(model, targets, layers, full_modules),
