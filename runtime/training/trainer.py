@@ -338,15 +338,19 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
 
     def save_weights(self, folder: Path) -> None:
         """Write adapter or model with its tokenizer in the Hugging Face layout; all processes must call it."""
-        with averaged(self.basic_optimizer), gathered(*prompt_parameters(self.model)):
+        with averaged(self.basic_optimizer):
             state = _consolidated(self.model_wrapped, self.model)
-            if self.session.is_main:
-                folder.mkdir(parents=True, exist_ok=True)
-                if is_adapted(self.model):
-                    write_adapter(self.model, folder, state)
-                else:
-                    self.model.save_pretrained(str(folder), state_dict=state)
-                save_tokenizer(folder, self.processing_class, self.model)
+            with gathered(*prompt_parameters(self.model)):
+                if self.session.is_main:
+                    self._write_weights(folder, state)
+
+    def _write_weights(self, folder: Path, state: dict[str, Tensor]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if is_adapted(self.model):
+            write_adapter(self.model, folder, state)
+        else:
+            self.model.save_pretrained(str(folder), state_dict=state)
+        save_tokenizer(folder, self.processing_class, self.model)
 
     def _barrier(self) -> None:
         if self.session.num_ranks > 1:

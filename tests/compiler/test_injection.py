@@ -266,7 +266,7 @@ def test_the_launch_script_runs_in_any_folder(value: str, tmp_path: Path) -> Non
     assert words[:4] == ["-m", "tunec.runtime.supervisor", "--run-dir", "."]
     end = len(words) - 1 - words[::-1].index("--")
     assert words[end - 2 : end] == [value, "--resume"]
-    assert words[end + 1] == "deepspeed"
+    assert words[end + 1 :] == [str(tmp_path / "python"), "train.py"]
     assert not list(tmp_path.rglob("pwned"))
 
 
