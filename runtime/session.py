@@ -264,7 +264,7 @@ def _disconnect() -> None:
 
 def _alone_without_launcher() -> None:
     """Let `python train.py` work by itself: one process that meets nobody, on a free port."""
-    if "MASTER_ADDR" in os.environ:
+    if "RANK" in os.environ:
         return
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

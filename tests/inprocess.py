@@ -62,7 +62,7 @@ def train(run_dir: Path, *, stop_after: int | None = None, resume: bool = False)
             super().__init__(**kwargs)
             seen.trainer = self
 
-    with pytest.MonkeyPatch.context() as patch:
+    with _same_environment(), pytest.MonkeyPatch.context() as patch:
         _reset(patch)
         patch.chdir(run_dir)
         patch.setattr(sessions, "start", start)
@@ -74,6 +74,17 @@ def train(run_dir: Path, *, stop_after: int | None = None, resume: bool = False)
         runpy.run_path(str(run_dir / "train.py"), run_name="__main__")
     assert training.fit is not None
     return seen.trainer
+
+
+@contextmanager
+def _same_environment() -> Iterator[None]:
+    """Take back what the engine and accelerate set: tests that start processes must not hand it on."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _reset(patch: pytest.MonkeyPatch) -> None:

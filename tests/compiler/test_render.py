@@ -108,7 +108,7 @@ def test_hostile_text_in_python(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [float("nan"), float("inf"), -float("inf"), b"x", {}, {1}, 1j, object()]
+    "value", [float("nan"), float("inf"), -float("inf"), b"x", {"a": b"x"}, {1}, 1j, object()]
 )
 def test_what_has_no_python_literal_is_refused(value: Any) -> None:
     """Nothing is written that would not read back: no `nan`, no `<object at ...>`."""
