@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any, Literal
 from . import rank as rank_module
 from .agreement import check_same_data
 from .errors import ExitCode, UserError
+from .libraries import leave_out
 from .shared_memory import remove_buffers
 from .storage import write_text
 
@@ -119,9 +120,10 @@ class Session:
 
 
 @contextmanager
-def start(*, run_dir: Path, seed: int) -> Iterator[Session]:
+def start(*, run_dir: Path, seed: int, packages: Collection[str] = ()) -> Iterator[Session]:
     """Run the program inside: seeds, stop signals, log files, and an exit code for whatever happens.
 
+    `packages` names the optional libraries the run uses (`libraries.OPTIONAL`); the others are not imported.
     A `UserError` is shown as one line and the way out; anything unexpected leaves its traceback in
     `logs/` and a line that says where. Rank 0 records how the run ended in `result.json`.
     """
@@ -129,6 +131,7 @@ def start(*, run_dir: Path, seed: int) -> Iterator[Session]:
     life = rank_module.enter(run_dir)
     rank_module.redirect_output(run_dir, rank_module.rank_from_env())
     _quiet_libraries()
+    leave_out(unless=packages)
     _quiet_imports()
     _seed(seed)
     session = Session(run_dir, seed, life)
@@ -144,13 +147,15 @@ def start(*, run_dir: Path, seed: int) -> Iterator[Session]:
 
 
 @contextmanager
-def program(*, light: bool = False) -> Iterator[None]:
+def program(*, light: bool = False, packages: Collection[str] | None = None) -> Iterator[None]:
     """Run a program of one process (prepare, chat, export, fetch): every fault becomes one line and an exit code.
 
     The traceback of what nobody expected goes to a file, which the line names. A `light` program may have
-    nothing to do: it imports torch only where it needs it.
+    nothing to do: it imports torch only where it needs it. `packages` are as in `start`; None leaves none out.
     """
     _quiet_libraries()
+    if packages is not None:
+        leave_out(unless=packages)
     if not light:
         _quiet_imports()
     signal.signal(signal.SIGTERM, _terminated)

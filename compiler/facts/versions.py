@@ -191,6 +191,29 @@ def _after(spec: Spec) -> Named:
         yield "gptqmodel", ("export", "quantization")
 
 
+IMPORTED_AS: Mapping[str, str] = {
+    "bitsandbytes": "bitsandbytes",
+    "hqq": "hqq",
+    "optimum-quanto": "optimum",
+    "torchao": "torchao",
+}
+"""What the optional libraries that transformers and peft look for are imported as."""
+
+
+def optional_libraries(spec: Spec, model: ModelFacts, *, training: bool) -> list[str]:
+    """Return the import names of the optional libraries a run needs: in training, or only to load its model.
+
+    All of them where the files of the model, which may name one, are not known, and where code that comes with the
+    model runs.
+    """
+    if spec.model.trust_remote_code:
+        return sorted([*IMPORTED_AS.values(), "datasets"])
+    if not model.has_config and model.state != "gguf":
+        return sorted(IMPORTED_AS.values())
+    found = needs(spec, model) if training else [Need(*need) for need in _quantization(spec, model)]
+    return sorted({IMPORTED_AS[need.package] for need in found if need.package in IMPORTED_AS})
+
+
 def installed(wanted: list[Need]) -> dict[str, str | None]:
     """Return the version installed here of each package, None for one that is not."""
     if not wanted:

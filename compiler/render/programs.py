@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import cast
 
 from ..facts.sample_kinds import wanted_by
+from ..facts.versions import optional_libraries
 from ..plan import Batch, Plan
 from ..plan.honoured import written_sources
 from ..plan.layout import has_packed_rows, packing, too_long
@@ -95,6 +96,7 @@ def _train(plan: Plan, places: Places) -> dict[str, object]:
         "objective": _objective(spec),
         "fingerprint": plan.fingerprint,
         "seed": spec.training.seed,
+        "packages": optional_libraries(spec, plan.facts.model, training=True),
         "device": spec.launch.device,
         "timeout_s": spec.deepspeed.timeout_s if spec.deepspeed.timeout_s != 1800 else None,
         "tokenizer": tokenizer_args(plan, places, 12),
@@ -379,7 +381,7 @@ def _chat(plan: Plan, places: Places) -> dict[str, object]:
         args.append(Arg("tokenizer_path", tokenizer_args(plan, places, 8)[0].text))
     args += template_args(plan, places)
     args += token_args(plan, 8)
-    return {"args": args}
+    return {"args": [*args, *_packages_args(plan)]}
 
 
 def _export(plan: Plan, places: Places) -> dict[str, object]:
@@ -391,5 +393,12 @@ def _export(plan: Plan, places: Places) -> dict[str, object]:
         Arg("output", _merged(plan, places)),
         Arg("dtype", python_literal(spec.export.dtype)),
         Arg("max_shard_gib", python_literal(float(spec.export.max_shard_gib))),
+        *_packages_args(plan),
     ]
     return {"args": args}
+
+
+def _packages_args(plan: Plan) -> Iterator[Arg]:
+    found = optional_libraries(plan.spec, plan.facts.model, training=False)
+    if found:
+        yield Arg("packages", python_literal(found))

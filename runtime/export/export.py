@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,17 +33,19 @@ def export(
     output: Path,
     dtype: Literal["same", "fp32", "bf16", "fp16"],
     max_shard_gib: float,
+    packages: Collection[str] = (),
 ) -> None:
     """Write the merged model to `output`: safetensors, configuration, tokenizer, chat template.
 
     The merge is done in fp32 and rounded once. Logits are compared at each step: trained with base (they must
-    differ), merged with trained, and the written model, read back, with the merged one.
+    differ), merged with trained, and the written model, read back, with the merged one. `packages` are the
+    optional libraries the model needs.
 
     Raises:
         UserError: (as one line) nothing was trained, `output` exists, the disk is full, or a comparison fails.
     """
     options = _options()
-    with program():
+    with program(packages=packages):
         target = output if options.output is None else Path(options.output).absolute()
         _check_target(target, (Path(base.path), trained), overwrite=options.overwrite)
         _check_mergeable(method, trained)

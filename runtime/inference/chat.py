@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from threading import Thread
 from typing import Any, Literal
@@ -46,14 +46,15 @@ def chat(
     stop_words: Sequence[str] = (),
     add_tokens: Sequence[str] = (),
     add_special_tokens: Sequence[str] = (),
+    packages: Collection[str] = (),
 ) -> None:
     """Answer the prompts of the command line, or talk on the terminal.
 
     `temperature` 0, or `sample` off, always takes the likeliest token; `top_k` 0 switches that limit off, None leaves
-    the model's own. Errors are one line and an exit code.
+    the model's own. `packages` are the optional libraries the model needs. Errors are one line and an exit code.
     """
     options = _options(method)
-    with program():
+    with program(packages=packages):
         _write_anything()
         source = (
             trained

@@ -27,10 +27,11 @@ from ..models.saved import save_tokenizer
 from ..models.sharded import gathered, whole_state
 from ..session import Session
 from ..storage import commit_directory, disk_errors, prune, staging_directory
+from .block_sampler import BlockSampler
 from .engine import allow_steps, averaged, tell_norms, without_first_step
 from .evaluation import Evaluation, mean_losses
 from .isolation import check_isolation
-from .lisa import BlockSampler, Lisa
+from .lisa import Lisa
 from .metrics import EVAL_LOSS, MetricsFile, told_losses
 from .optimizers import Optimizer
 from .optimizers.describe import description, in_words
