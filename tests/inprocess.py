@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import os
 import runpy
-from collections.abc import Iterator
+import socket
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import tiny
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+_MEETING = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
 
 
 class Stopped:
@@ -51,7 +62,7 @@ def train(run_dir: Path, *, stop_after: int | None = None, resume: bool = False)
     seen = SimpleNamespace(trainer=None)
 
     @contextmanager
-    def start(*, run_dir: Path, seed: int) -> Iterator[Any]:
+    def start(*, run_dir: Path, seed: int, packages: Collection[str] = ()) -> Iterator[Any]:
         sessions._seed(seed)
         session = sessions.Session(run_dir, seed, Stopped(stop_after))  # type: ignore[arg-type]
         session.clock.enter("data")
@@ -88,11 +99,16 @@ def _same_environment() -> Iterator[None]:
 
 
 def _reset(patch: pytest.MonkeyPatch) -> None:
-    """Forget what accelerate kept of the run before."""
+    """Forget what accelerate kept of the run before, and keep what the engine changes for good."""
     from accelerate.state import AcceleratorState, GradientState, PartialState
 
     for state in (AcceleratorState, GradientState, PartialState):
         state._shared_state.clear()
     for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
         patch.delenv(name)
+    # ZeRO stage 3 puts its own in place, and leaves it.
+    patch.setattr(torch.nn.functional, "linear", torch.nn.functional.linear)
+    # The process group of the first run serves all, and the engine wants these each time.
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", **_MEETING}.items():
+        os.environ.setdefault(name, value)
     patch.setenv("TUNEC_SUPERVISOR_PID", "0")

@@ -37,7 +37,8 @@ def check_method(spec: Spec) -> Iterator[Diagnostic]:
     """An optimizer for full training, but adapters are trained.
 
     GaLore, APOLLO and BAdam spare the optimizer's state of large weights. An adapter is small already, and its
-    matrices are of lower rank than the projection.
+    matrices are of lower rank than the projection. Adam-mini cuts whole weights into attention heads and neurons, by
+    their names.
 
     Fails:
     ```toml
@@ -68,7 +69,7 @@ def check_method(spec: Spec) -> Iterator[Diagnostic]:
             labels=(Label(METHOD_TYPE, f"`{spec.method.type}` trains some of them"),),
             helps=('write `[method] type = "full"`, or `[optimizer] type = "adamw"`',),
         )
-    if isinstance(optimizer, (*PROJECTED, *BADAM)) and isinstance(spec.method, ADAPTERS):
+    if isinstance(optimizer, (*PROJECTED, *BADAM, AdamMini)) and isinstance(spec.method, ADAPTERS):
         yield error(
             "U801",
             f"`{optimizer.type}` is for training a model's own weights",
@@ -81,8 +82,7 @@ def check_method(spec: Spec) -> Iterator[Diagnostic]:
 def check_adapters(spec: Spec) -> Iterator[Diagnostic]:
     """An optimizer that expects the weights of a whole model, but adapters are trained.
 
-    Muon makes updates orthogonal, which the two factors of an adapter do not pass on to their product; Adam-mini finds
-    its blocks by the names of a model's weights.
+    Muon makes updates orthogonal, which the two factors of an adapter do not pass on to their product.
 
     Fails:
     ```toml
@@ -103,7 +103,7 @@ def check_adapters(spec: Spec) -> Iterator[Diagnostic]:
     zero_stage = 0
     ```
     """
-    if isinstance(spec.optimizer, Muon | AdamMini) and isinstance(spec.method, ADAPTERS):
+    if isinstance(spec.optimizer, Muon) and isinstance(spec.method, ADAPTERS):
         yield warning(
             "U802",
             f"`{spec.optimizer.type}` is made for the weights of a model, not for adapters",

@@ -472,3 +472,19 @@ def test_lisa_draws_blocks_by_seed_and_step() -> None:
     assert {len(set(turn)) for turn in turns} == {2}
     assert {block for turn in turns for block in turn} == {0, 1, 2, 3, 4}
     assert turns != [lisa.chosen(step, num_blocks=5, seed=8) for step in range(90)]
+
+
+def test_adam_mini_finds_heads_of_another_width() -> None:
+    """Each head of queries and keys has one second moment, also where the heads together are wider than the model."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=24, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    optimizer = training.AdamMini(**ADAMW).create(model, decayed=decayed(model), deepspeed={})
+    losses(model, optimizer, steps=1)
+    attention = model.model.layers[0].self_attn
+    for weight, heads in ((attention.q_proj.weight, 4), (attention.k_proj.weight, 2)):
+        assert optimizer.state[weight]["vmean"].numel() == heads

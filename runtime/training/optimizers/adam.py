@@ -56,7 +56,7 @@ class AdamMini(Settings):
         from adam_mini import Adam_mini
 
         config = model.config.get_text_config()
-        optimizer: torch.optim.Optimizer = Adam_mini(
+        made = Adam_mini(
             named_parameters=trained(model),
             lr=self.learning_rate,
             betas=(self.beta1, self.beta2),
@@ -67,6 +67,10 @@ class AdamMini(Settings):
             n_kv_heads=getattr(config, "num_key_value_heads", None),
             verbose=False,
         )
+        # Its own size of a head takes for granted that the heads together are as wide as the model.
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        made.head_numel = config.hidden_size * width
+        optimizer: torch.optim.Optimizer = made
         return optimizer
 
 
