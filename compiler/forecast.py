@@ -78,6 +78,12 @@ def _training(plan: Plan) -> Iterator[str]:
     yield f"save      {_every(save) if save else 'when stopped'}, {kept} kept"
     yield f"rate      {spec.training.learning_rate:g} {spec.training.schedule}, {_warmup(plan)}"
     yield f"optimizer {optimizer_class(spec)}"
+    for group in spec.training.groups:
+        rate = f"rate {group.rate_factor * spec.training.learning_rate:g}"
+        decay = "" if group.weight_decay is None else f", decay {group.weight_decay:g}"
+        yield f"          {rate}{decay} for parameters matching `{group.pattern}`"
+    if spec.training.ema_decay is not None:
+        yield f"average   decay {spec.training.ema_decay:g}: evaluated and saved in place of the weights"
 
 
 def _unit(plan: Plan) -> str:
@@ -110,6 +116,7 @@ def _model(plan: Plan) -> Iterator[str]:
         yield "code      Python shipped with the model will run (model.trust_remote_code)"
     yield from _earlier(plan)
     yield from _adapter(plan)
+    yield from _rounding(plan)
     if parameters is not None:
         share = 100 * parameters.trainable / parameters.total
         yield f"trained   {parameters.trainable:,} of {parameters.total:,} parameters ({share:.2f} %)"
@@ -140,6 +147,14 @@ def _adapter(plan: Plan) -> Iterator[str]:
         yield f"adapters  {kind}{words}"
     elif isinstance(method, Prefix | Prompt):
         yield f"adapters  {method.type}, {_count(method.num_tokens, 'virtual token', 'virtual tokens')}"
+
+
+def _rounding(plan: Plan) -> Iterator[str]:
+    """Yield what quantization-aware training computes with, and where the quantized model comes from."""
+    aware = plan.spec.quantization_aware
+    if aware is not None:
+        yield f"rounding  {aware.type} in groups of {aware.group_size}, in training and evaluation"
+        yield "          final/ holds ordinary weights; `tunec export` writes the quantized model"
 
 
 def _memory(plan: Plan) -> Iterator[str]:

@@ -17,8 +17,6 @@ from ..spec import (
     BAdamRatio,
     Galore,
     Lion,
-    LoftqInit,
-    Lora,
     OtherOptimizer,
     OtherTracker,
     Spec,
@@ -111,7 +109,6 @@ def needs(spec: Spec, model: ModelFacts) -> list[Need]:
     found = [
         *_model(spec),
         *_quantization(spec, model),
-        *_method(spec),
         *_optimizer(spec),
         *_kernels(spec, model),
         *_engines(spec),
@@ -131,16 +128,13 @@ def _model(spec: Spec) -> Named:
 
 
 def _quantization(spec: Spec, model: ModelFacts) -> Named:
+    if spec.quantization_aware is not None:
+        yield "torchao", ("quantization_aware", "type")
     chosen = QUANTIZATION.get(spec.quantization.type)
     if chosen is not None:
         yield chosen, ("quantization", "type")
     elif model.quantized is not None and model.quantized.method in QUANTIZATION:
         yield QUANTIZATION[model.quantized.method], ("model", "path")
-
-
-def _method(spec: Spec) -> Named:
-    if isinstance(spec.method, Lora) and isinstance(spec.method.init, LoftqInit):
-        yield "scipy", ("method", "init", "type")
 
 
 def _optimizer(spec: Spec) -> Named:

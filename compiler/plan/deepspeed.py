@@ -22,8 +22,9 @@ def deepspeed_config(spec: Spec, batch: Batch) -> dict[str, Any]:
         "gradient_accumulation_steps": batch.accumulation or 1,
         "gradient_clipping": float(spec.training.max_grad_norm),
     }
-    if spec.training.precision in ("bf16", "fp16"):
-        config[spec.training.precision] = {"enabled": True}
+    if spec.training.precision in ("bf16", "fp16", "fp8"):
+        # Products in fp8 are cast from weights, activations and gradients in bf16.
+        config["fp16" if spec.training.precision == "fp16" else "bf16"] = {"enabled": True}
     elif spec.training.precision == "pure-bf16" and spec.deepspeed.zero_stage:
         # Without a stage the engine leaves weights as they are, and would make fp32 copies if it were told.
         config["bf16"] = {"enabled": True, "bf16_master_weights_and_grads": True}

@@ -16,6 +16,7 @@ from ..spec import (
     EvaInit,
     Freeze,
     Ia3,
+    LoftqInit,
     Loha,
     Lokr,
     Lora,
@@ -101,7 +102,10 @@ def _targeted(method: Any, plan: Plan) -> Iterator[Arg]:
 def _lora(method: Lora, micro: int) -> Iterator[Arg]:
     names = {"rank_stabilized": False, "dora": False, "bias": "none"}
     yield from _given({name: getattr(method, name) for name in names}, names)
-    yield from _given({"init": method.init.type}, {"init": "default"})
+    if not isinstance(
+        method.init, LoftqInit
+    ):  # it comes after, with the weights before they were quantized
+        yield from _given({"init": method.init.type}, {"init": "default"})
     if isinstance(method.init, PissaInit):
         if not method.init.exact:
             yield Arg("iterations", python_literal(method.init.iterations))

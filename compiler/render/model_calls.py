@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from ..plan import Plan
 from ..rules.combine import num_merged
-from ..spec import FileTemplate, NamedTemplate
+from ..spec import FileTemplate, NamedTemplate, Spec
 from .calls import Arg, Call, Places, nested
 from .literals import python_literal
 from .quantization_calls import quantization_args
@@ -35,6 +35,12 @@ def base_call(plan: Plan, places: Places, indent: int) -> Call:
     args += structure_args(plan, indent)
     args += quantization_args(plan, indent)
     return Call("models.Base", (*args, *_hub_args(plan, places)))
+
+
+def weights_dtype(spec: Spec) -> str:
+    """Return the number format that the weights are loaded in."""
+    precision = spec.training.precision
+    return "bf16" if precision in ("pure-bf16", "fp8") else precision
 
 
 def _weights_args(plan: Plan) -> Iterator[Arg]:

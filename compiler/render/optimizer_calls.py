@@ -9,7 +9,7 @@ import attrs
 
 from ..plan import Plan
 from ..rules.updates import RUNTIME_CLASSES
-from ..spec import AdamW, Lisa, Lora
+from ..spec import AdamW, Lisa, Lora, ParameterGroup
 from .calls import Arg, Call
 from .literals import python_literal
 
@@ -20,6 +20,7 @@ def optimizer_call(plan: Plan) -> Call:
     args = [Arg("learning_rate", python_literal(float(plan.spec.training.learning_rate)))]
     args += _settings(optimizer)
     args += _lora_plus(plan)
+    args += _groups(plan)
     return Call(f"training.{RUNTIME_CLASSES[type(optimizer)]}", tuple(args))
 
 
@@ -31,6 +32,13 @@ def lisa_args(plan: Plan) -> Iterator[Arg]:
             f"blocks={python_literal(method.blocks)}, interval={python_literal(method.interval)}"
         )
         yield Arg("lisa", f"training.Lisa({numbers})")
+
+
+def average_args(plan: Plan) -> Iterator[Arg]:
+    """Yield the decay of the average of the weights."""
+    decay = plan.spec.training.ema_decay
+    if decay is not None:
+        yield Arg("ema_decay", python_literal(float(decay)))
 
 
 def _settings(optimizer: Any) -> Iterator[Arg]:
@@ -63,3 +71,20 @@ def _lora_plus(plan: Plan) -> Iterator[Arg]:
     if method.embedding_rate != 1e-6:
         rates.append(f"embedding_rate={python_literal(float(method.embedding_rate))}")
     yield Arg("lora_plus", f"training.LoraPlus({', '.join(rates)})")
+
+
+def _groups(plan: Plan) -> Iterator[Arg]:
+    """Yield the parameters with numbers of their own."""
+    groups = plan.spec.training.groups
+    if groups:
+        lines = "".join(f"\n                    {_group(group)}," for group in groups)
+        yield Arg("parameter_groups", f"[{lines}\n                ]")
+
+
+def _group(group: ParameterGroup) -> str:
+    args = [python_literal(group.pattern)]
+    if group.rate_factor != 1:
+        args.append(f"rate_factor={python_literal(float(group.rate_factor))}")
+    if group.weight_decay is not None:
+        args.append(f"weight_decay={python_literal(float(group.weight_decay))}")
+    return f"training.ParameterGroup({', '.join(args)})"

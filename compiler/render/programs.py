@@ -17,12 +17,20 @@ from ..version import VERSION
 from .calls import Arg, Call, Places, nested
 from .environment import render
 from .literals import python_literal
+from .loftq_calls import loftq_call
 from .method_calls import method_call
-from .model_calls import base_call, has_new_rows, template_args, token_args, tokenizer_args
-from .optimizer_calls import lisa_args, optimizer_call
+from .model_calls import (
+    base_call,
+    has_new_rows,
+    template_args,
+    token_args,
+    tokenizer_args,
+    weights_dtype,
+)
+from .optimizer_calls import average_args, lisa_args, optimizer_call
 from .schedule_calls import schedule_text
 from .sources import source_call
-from .structure_calls import after_adapting, after_loading, before_loading
+from .structure_calls import after_adapting, after_loading, before_loading, rounding_args
 
 OBJECTIVES = {Sft: "Sft", Pretraining: "Pretraining"}
 """The class of the runtime for each objective that it trains with."""
@@ -102,11 +110,11 @@ def _train(plan: Plan, places: Places) -> dict[str, object]:
         "tokenizer": tokenizer_args(plan, places, 12),
         "base": base_call(plan, places, 16),
         "has_new_rows": has_new_rows(plan),
-        "dtype": "bf16" if spec.training.precision == "pure-bf16" else spec.training.precision,
+        "dtype": weights_dtype(spec),
         "adapt": method_call(plan, places),
         "before_loading": before_loading(plan),
         "after_loading": after_loading(plan),
-        "after_adapting": after_adapting(plan),
+        "after_adapting": [*loftq_call(plan, places), *after_adapting(plan)],
         "streaming": spec.data.streaming,
         "pack": _pack(plan),
         "fit": _fit_args(plan),
@@ -275,6 +283,7 @@ def _fit_args(plan: Plan) -> dict[str, list[Arg]]:
         ],
         "after": [
             *lisa_args(plan),
+            *average_args(plan),
             Arg("schedule", schedule_text(spec.training)),
             *after,
         ],
@@ -386,16 +395,20 @@ def _chat(plan: Plan, places: Places) -> dict[str, object]:
 
 def _export(plan: Plan, places: Places) -> dict[str, object]:
     spec = plan.spec
+    rounding = list(rounding_args(plan))
+    # What was trained for a quantized model is written as one; `final/` is the plain one already.
+    function = "export.export_quantized" if rounding else "export.export"
     args = [
         Arg("base", nested(base_call(plan, places, 12), 12)),
-        Arg("method", python_literal(spec.method.type)),
+        *([] if rounding else [Arg("method", python_literal(spec.method.type))]),
         Arg("trained", 'RUN_DIR / "final"'),
         Arg("output", _merged(plan, places)),
+        *rounding,
         Arg("dtype", python_literal(spec.export.dtype)),
         Arg("max_shard_gib", python_literal(float(spec.export.max_shard_gib))),
         *_packages_args(plan),
     ]
-    return {"args": args}
+    return {"function": function, "args": args}
 
 
 def _packages_args(plan: Plan) -> Iterator[Arg]:

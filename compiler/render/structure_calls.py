@@ -51,6 +51,10 @@ def after_loading(plan: Plan) -> Iterator[Call]:
 def after_adapting(plan: Plan) -> Iterator[Call]:
     """Yield the calls of the training program that change how the model is trained, not what it is."""
     training, model = plan.spec.training, Arg("", "model")
+    if training.precision == "fp8":
+        yield Call("models.use_fp8", (model,))
+    if plan.spec.quantization_aware is not None:
+        yield Call("models.fake_quantize", (model, *rounding_args(plan)))
     if isinstance(plan.spec.method, Lora) and plan.spec.method.freeze_a:
         yield Call("training.freeze_a", (model,))
     if training.neftune_alpha is not None:
@@ -70,6 +74,14 @@ def after_adapting(plan: Plan) -> Iterator[Call]:
     is_moved = training.offload_activations and training.gradient_checkpointing
     if is_moved and plan.spec.launch.device == "gpu":
         yield Call("models.offload_activations", (model,))
+
+
+def rounding_args(plan: Plan) -> Iterator[Arg]:
+    """Yield what a program is told about the quantized model that was trained for."""
+    chosen = plan.spec.quantization_aware
+    if chosen is not None:
+        yield Arg("kind", python_literal(chosen.type))
+        yield Arg("group_size", python_literal(chosen.group_size))
 
 
 def _rope(plan: Plan, rope: Any) -> tuple[Call, str]:

@@ -12,6 +12,7 @@ from ..spec import Full, Spec
 from .batch import micro_size
 from .common import WHOLE
 from .counts import trained_and_added
+from .optimizer_memory import average_bytes, state_bytes
 from .quantized_size import quantized_bytes
 from .rule import Rule
 from .world import num_processes
@@ -66,8 +67,8 @@ def count_parameters(spec: Spec, facts: Facts) -> Parameters | None:
 def estimate(spec: Spec, facts: Facts, micro: int, parameters: Parameters | None) -> Memory | None:
     """Return the expected peak of one process, or None where the model is not here.
 
-    States follow Rajbhandari et al. 2019 (arXiv:1910.02054, section 3): 4 bytes a gradient and 8 bytes of Adam
-    moments in fp32; in 16 bits 2 bytes a gradient and 12 of moments and master weights. Stages 1, 2 and 3 divide
+    States follow Rajbhandari et al. 2019 (arXiv:1910.02054, section 3): 4 bytes a gradient in fp32, 2 in 16 bits, and
+    what the optimizer keeps, which is 8 bytes of moments for Adam, and 4 of master weights in 16 bits. Stages 1, 2 and 3 divide
     optimizer state, gradients and weights by the number of processes.
     """
     if parameters is None:
@@ -76,14 +77,16 @@ def estimate(spec: Spec, facts: Facts, micro: int, parameters: Parameters | None
     stage, shards = spec.deepspeed.zero_stage, num_processes(spec.launch)
     weights = quantized_bytes(spec, facts, parameters.total, width) // (shards if stage == 3 else 1)
     gradients = parameters.trainable * width // (shards if stage >= 2 else 1)
-    states = parameters.trainable * (8 if width == 4 else 12) // (shards if stage >= 1 else 1)
+    kept = state_bytes(spec, facts.model, parameters.trainable)
+    average = average_bytes(spec, parameters.trainable)
+    states = kept // (shards if stage >= 1 else 1)
     offloaded = spec.deepspeed.offload_optimizer == "cpu" and spec.launch.device == "gpu"
     written = parameters.total if isinstance(spec.method, WHOLE) else parameters.trainable
-    saved = parameters.trainable * (8 if width == 4 else 12) + written * width
+    saved = kept + average + written * width
     return Memory(
         weights=weights,
         gradients=gradients,
-        optimizer=0 if offloaded else states,
+        optimizer=average + (0 if offloaded else states),
         activations=_activations(spec, facts, micro, width),
         other=PROCESS_BYTES[spec.launch.device] + LOSS_CHUNK_BYTES,
         host_optimizer=states if offloaded else 0,

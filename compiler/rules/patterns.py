@@ -68,7 +68,7 @@ def check_matches(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     modules = targeted(spec.method, facts.model.linear_modules())
     for path, pattern in patterns:
         compiled = _compile(pattern)[0]
-        if not modules or compiled is None or _may_take_for_ever(pattern):
+        if not modules or compiled is None or may_take_for_ever(pattern):
             continue
         if not any(map(compiled.match, modules)):
             names = sorted({name.rsplit(".", 1)[-1] for name in modules})
@@ -90,7 +90,7 @@ def _patterns(spec: Spec) -> list[tuple[SpecPath, str]]:
     ]
 
 
-def _may_take_for_ever(pattern: str) -> bool:
+def may_take_for_ever(pattern: str) -> bool:
     """Tell whether a search could go through exponentially many ways: repeated groups, or many repetitions."""
     return (
         ")*" in pattern or ")+" in pattern or "){" in pattern or len(_REPEAT.findall(pattern)) > 4

@@ -18,8 +18,10 @@ DEVICE: SpecPath = ("launch", "device")
 def check_fp8(spec: Spec) -> Iterator[Diagnostic]:
     """fp8 does not go with the rest.
 
-    Products in 8 bit need weights that are not quantized otherwise, and a loss that was tried with them:
-    pretraining and SFT. Elsewhere trainers ignore the setting.
+    Products in 8 bit need weights that are not quantized or rounded otherwise, and a loss that was tried with them:
+    pretraining and SFT. Elsewhere trainers ignore the setting. They are computed by torchao, on the layers that it puts
+    in place: those of transformer-engine are not wired into DeepSpeed's engine. Under ZeRO stage 3 the layers would hold
+    on to weights that the stage gives back after each pass.
 
     Fails:
     ```toml
@@ -45,6 +47,15 @@ def check_fp8(spec: Spec) -> Iterator[Diagnostic]:
     if not isinstance(spec.quantization, NoQuantization):
         place = ("quantization", "type")
         yield _fp8("fp8 does not go with quantized weights", place, "quantized here")
+    if spec.quantization_aware is not None:
+        aware: SpecPath = ("quantization_aware", "type")
+        yield _fp8("fp8 does not go with quantization-aware training", aware, "rounded here")
+    if zero_stage(spec) == 3:
+        stage: SpecPath = ("deepspeed", "zero_stage")
+        yield _fp8("fp8 does not go with ZeRO stage 3", stage, "gives weights back after each pass")
+    if spec.training.fp8_backend == "transformer-engine":
+        backend: SpecPath = ("training", "fp8_backend")
+        yield _fp8("fp8 is computed by torchao only", backend, "another library")
     if not is_language_objective(spec):
         yield _fp8(
             f"fp8 does not go with `{spec.objective.type}`, only with pretraining and SFT",
@@ -56,6 +67,34 @@ def check_fp8(spec: Spec) -> Iterator[Diagnostic]:
 def _fp8(message: str, path: SpecPath, label: str) -> Diagnostic:
     helps = ('write `precision = "bf16"`',)
     return error("R840", message, PRECISION, labels=(Label(path, label),), helps=helps)
+
+
+def check_fp8_device(spec: Spec) -> Iterator[Diagnostic]:
+    """fp8 on a CPU, which has no units for it.
+
+    Fails:
+    ```toml
+    [training]
+    precision = "fp8"
+    [launch]
+    device = "cpu"
+    ```
+    Passes:
+    ```toml
+    [training]
+    precision = "fp8"
+    [launch]
+    device = "gpu"
+    ```
+    """
+    if spec.training.precision == "fp8" and spec.launch.device == "cpu":
+        yield error(
+            "R845",
+            "fp8 does not run on a CPU",
+            PRECISION,
+            labels=(Label(DEVICE, "computed here"),),
+            helps=('write `precision = "fp32"`',),
+        )
 
 
 def check_backend(spec: Spec) -> Iterator[Diagnostic]:
@@ -112,7 +151,7 @@ def check_copies(spec: Spec) -> Iterator[Diagnostic]:
     zero_stage = 0
     ```
     """
-    if spec.training.precision not in ("bf16", "fp16") or zero_stage(spec) != 0:
+    if spec.training.precision not in ("bf16", "fp16", "fp8") or zero_stage(spec) != 0:
         return
     found = needs_weights(spec)
     if found is not None:
@@ -193,6 +232,7 @@ def check_recomputed(spec: Spec) -> Iterator[Diagnostic]:
 RULES = (
     Rule("R840", "fp8 with something else", pure=check_fp8),
     Rule("R841", "backend without fp8", pure=check_backend),
+    Rule("R845", "fp8 on a CPU", pure=check_fp8_device),
     Rule("R842", "copies of the weights", pure=check_copies),
     Rule("R843", "setting of another device", pure=check_gpu_settings),
     Rule("R844", "nothing recomputed", pure=check_recomputed),

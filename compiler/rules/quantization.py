@@ -10,7 +10,6 @@ from ..spec import (
     AdaLora,
     CordaInit,
     Ia3,
-    LoftqInit,
     Loha,
     Lokr,
     Lora,
@@ -143,7 +142,7 @@ def check_merge(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
 def check_init(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """The adapters start from a decomposition that quantized weights do not have.
 
-    PiSSA, OLoRA, CorDA and LoftQ change the frozen weights before training, and what they leave would be quantized once
+    PiSSA, OLoRA and CorDA change the frozen weights before training, and what they leave would be quantized once
     more: the adapters would no longer make up for what was taken out.
 
     Fails:
@@ -166,11 +165,10 @@ def check_init(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     base, method = quantized_base(spec, facts), spec.method
     if base is None or not isinstance(method, Lora):
         return
-    if isinstance(method.init, PissaInit | CordaInit | LoftqInit | OloraInit):
-        own = "; it quantizes the weights itself" if isinstance(method.init, LoftqInit) else ""
+    if isinstance(method.init, PissaInit | CordaInit | OloraInit):
         yield error(
             "Q604",
-            f"`{method.init.type}` cannot start from quantized weights{own}",
+            f"`{method.init.type}` cannot start from quantized weights",
             ("method", "init", "type"),
             label="decomposes the weights",
             labels=(base.label,),

@@ -5,8 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, error
-from ..spec import AdaLora, CordaInit, EvaInit, LoftqInit, Loha, Lora, OloraInit, PissaInit, Spec
-from .common import METHOD_TYPE, stage_label, zero_stage
+from ..facts import Facts
+from ..spec import (
+    AdaLora,
+    CordaInit,
+    Eetq,
+    EvaInit,
+    LoftqInit,
+    Loha,
+    Lora,
+    NoQuantization,
+    OloraInit,
+    PissaInit,
+    Spec,
+)
+from .common import METHOD_TYPE, quantized_base, stage_label, zero_stage
 from .rule import Rule
 
 
@@ -121,41 +134,109 @@ def check_look(spec: Spec) -> Iterator[Diagnostic]:
 
 
 def check_loftq(spec: Spec) -> Iterator[Diagnostic]:
-    """LoftQ quantizes on a GPU only.
+    """LoftQ starts from what quantizing loses, which only `[quantization]` here can tell.
+
+    A checkpoint that is quantized already does not say what its weights were before. Weights of EETQ cannot be read
+    back, so nobody knows what it lost.
 
     Fails:
     ```toml
     [method]
     type = "lora"
     init = { type = "loftq" }
-    [launch]
-    device = "cpu"
     ```
     Passes:
     ```toml
     [method]
     type = "lora"
     init = { type = "loftq" }
-    [launch]
-    device = "gpu"
+    [quantization]
+    type = "bitsandbytes"
+    ```
+    """
+    if not _is_loftq(spec):
+        return
+    base = spec.quantization
+    if isinstance(base, NoQuantization | Eetq):
+        unread = isinstance(base, Eetq)
+        yield error(
+            "A827",
+            "`loftq` cannot tell what `eetq` loses: its weights cannot be read back"
+            if unread
+            else "`loftq` makes up for what quantizing loses, and nothing is quantized here",
+            ("method", "init", "type"),
+            labels=(Label(("quantization", "type"), "quantized here"),) if unread else (),
+            helps=('write `[quantization] type = "bitsandbytes"`, or `init = { type = "pissa" }`',),
+        )
+
+
+def check_loftq_base(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """Say the same of a checkpoint that was quantized before."""
+    found = quantized_base(spec, facts)
+    if _is_loftq(spec) and found is not None and not found.on_the_fly:
+        yield error(
+            "A827",
+            "`loftq` needs the weights from before they were quantized, which this checkpoint does not have",
+            ("method", "init", "type"),
+            labels=(found.label,),
+            helps=('start from the original model with `[quantization] type = "bitsandbytes"`',),
+        )
+
+
+def check_alternation(spec: Spec) -> Iterator[Diagnostic]:
+    """LoftQ with what would not reload: more than one step, or magnitudes.
+
+    The second step of the alternation rounds `W - BA` instead of `W`. The frozen weights would no longer be those that
+    a program gets by quantizing the model's files, and the saved adapter would belong to none. DoRA divides by norms of
+    the frozen weights that it takes before the adapter has a start.
+
+    Fails:
+    ```toml
+    [method]
+    type = "lora"
+    init = { type = "loftq", iterations = 5 }
+    [quantization]
+    type = "bitsandbytes"
+    ```
+    Passes:
+    ```toml
+    [method]
+    type = "lora"
+    init = { type = "loftq", iterations = 1 }
+    [quantization]
+    type = "bitsandbytes"
     ```
     """
     method = spec.method
     if not isinstance(method, Lora) or not isinstance(method.init, LoftqInit):
         return
-    if spec.launch.device == "cpu":
+    if method.init.iterations > 1:
         yield error(
-            "A827",
-            "`loftq` does not run on a CPU",
-            ("method", "init", "type"),
-            labels=(Label(("launch", "device"), "computed here"),),
-            helps=("start from another decomposition, such as `pissa`",),
+            "A841",
+            f"{method.init.iterations:,} steps of LoftQ leave frozen weights that no file holds",
+            ("method", "init", "iterations"),
+            helps=(
+                "write `iterations = 1`: the adapter then makes up for the rounding of the files' weights",
+            ),
         )
+    if method.dora:
+        yield error(
+            "A841",
+            "LoftQ does not go with DoRA, whose magnitudes are taken before the adapter has a start",
+            ("method", "dora"),
+            labels=(Label(("method", "init", "type"), "started here"),),
+            helps=('remove `dora`, or write `init = { type = "default" }`',),
+        )
+
+
+def _is_loftq(spec: Spec) -> bool:
+    return isinstance(spec.method, Lora) and isinstance(spec.method.init, LoftqInit)
 
 
 RULES = (
     Rule("A826", "decomposing sharded weights", pure=check_sharded),
     Rule("A835", "method on sharded weights", pure=check_pieces),
     Rule("A840", "looking at a stream", pure=check_look),
-    Rule("A827", "decomposition for another device", pure=check_loftq),
+    Rule("A827", "nothing lost to quantization", pure=check_loftq, factual=check_loftq_base),
+    Rule("A841", "start that does not reload", pure=check_alternation),
 )

@@ -125,7 +125,16 @@ from .optimizer import (
     OtherOptimizer,
     Sgd,
 )
-from .quantization import BitsAndBytes, Eetq, Hqq, NoQuantization, Quantization, Quanto, TorchAo
+from .quantization import (
+    BitsAndBytes,
+    Eetq,
+    Hqq,
+    NoQuantization,
+    Quantization,
+    QuantizationAware,
+    Quanto,
+    TorchAo,
+)
 from .run import OnExisting, Run
 from .tokenizer import (
     FileTemplate,
@@ -135,7 +144,7 @@ from .tokenizer import (
     TokenizerTemplate,
     ToolFormat,
 )
-from .training import Batch, Precision, Schedule, Training
+from .training import Batch, ParameterGroup, Precision, Schedule, Training
 from .upkeep import Benchmark, Checkpoints, Evaluation
 
 __all__ = [
@@ -229,6 +238,7 @@ __all__ = [
     "Orpo",
     "OtherOptimizer",
     "OtherTracker",
+    "ParameterGroup",
     "PissaInit",
     "Ppo",
     "Precision",
@@ -241,6 +251,7 @@ __all__ = [
     "PromptSource",
     "Push",
     "Quantization",
+    "QuantizationAware",
     "Quanto",
     "Ray",
     "Reference",
@@ -299,6 +310,9 @@ class Spec:
 
     quantization: Quantization = field(factory=NoQuantization)
     """Fewer bits for the frozen weights."""
+
+    quantization_aware: QuantizationAware | None = None
+    """Training for a model that will be quantized."""
 
     tokenizer: Tokenizer = field(factory=Tokenizer)
     """The tokenizer that belongs to the model."""

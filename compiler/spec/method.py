@@ -118,13 +118,12 @@ class LoftqInit:
     """LoftQ: the adapter takes up the quantization error (Li et al. 2023, arXiv:2310.08659)."""
 
     type: Literal["loftq"]
-    """`loftq`: quantize the weights and start from what that loses."""
-
-    bits: Literal[2, 4, 8] = 4
-    """Bits of the quantized weights."""
+    """`loftq`: the adapter starts from what `[quantization]` loses. The weights are loaded once more as they are, for
+    as long as that takes."""
 
     iterations: int = 1
-    """Alternating steps."""
+    """Alternating steps. After the first, the paper rounds other weights than those of the model's files, which no
+    program could load: only 1 runs."""
 
 
 LoraInit = DefaultInit | NormalInit | PissaInit | OloraInit | EvaInit | CordaInit | LoftqInit

@@ -86,4 +86,20 @@ class TorchAo:
     """Weights that share a scale (4 bit)."""
 
 
+@section
+class QuantizationAware:
+    """Training that computes as the quantized model will: rounded in every pass, kept in full (Jacob et al. 2017,
+    arXiv:1712.05877), by torchao.
+
+    `final/` holds ordinary weights, which any program loads without torchao and without rounding. `tunec export` writes
+    the quantized model that was trained for."""
+
+    type: Literal["int8-dynamic-int4", "int4"] = "int8-dynamic-int4"
+    """What the linear layers but the output head compute with: weights in 4 bit, and inputs in 8 bit with a scale for
+    each token (`int8-dynamic-int4`) or as they are (`int4`)."""
+
+    group_size: int = 32
+    """Weights that share a scale; it divides the inputs of every layer."""
+
+
 Quantization = NoQuantization | BitsAndBytes | Hqq | Eetq | Quanto | TorchAo

@@ -21,6 +21,21 @@ Precision = Literal["fp32", "bf16", "fp16", "pure-bf16", "fp8"]
 
 
 @section
+class ParameterGroup:
+    """Parameters that are trained with a rate or a weight decay of their own."""
+
+    pattern: str
+    """Regular expression that is looked for in the names of trained parameters, such as `"embed_tokens|lm_head"`. The
+    first group that matches a parameter has it."""
+
+    rate_factor: float = 1.0
+    """Their learning rate over `training.learning_rate`, through the whole schedule."""
+
+    weight_decay: float | None = None
+    """Weight decay of all that match, biases and norms too. Default: as everywhere else."""
+
+
+@section
 class Training:
     """Length, rate and numerics of the training."""
 
@@ -32,6 +47,14 @@ class Training:
 
     learning_rate: float = 1e-4
     """Peak learning rate."""
+
+    groups: tuple[ParameterGroup, ...] = ()
+    """Parameters with numbers of their own, by their names: `[[training.groups]]`."""
+
+    ema_decay: float | None = None
+    """Keep a running average of the trained weights in fp32, `average = decay x average + (1 - decay) x weights` after
+    each step, such as `0.999`. Evaluations, checkpoints' adapters and `final/` are made of the average; training goes on
+    from the weights themselves."""
 
     schedule: Schedule = "cosine"
     """Course of the learning rate after warm-up: `constant`; down to zero by `linear`, `cosine`, `cosine-restarts`
@@ -67,10 +90,11 @@ class Training:
 
     precision: Precision = "bf16"
     """Arithmetic: `bf16` or `fp16` mixed precision, `fp32` (the fast one on CPUs without bf16 units), `pure-bf16`
-    (trained weights in bf16 too), or `fp8` matrix products (GPU)."""
+    (trained weights in bf16 too), or `fp8` matrix products in mixed precision of bf16 (GPU; faster than `bf16` only
+    with `kernels.compile`)."""
 
     fp8_backend: Literal["auto", "torchao", "transformer-engine"] = "auto"
-    """Library for `precision = "fp8"`."""
+    """Library for `precision = "fp8"`: `auto` is `torchao`, the only one that runs."""
 
     tf32: bool | None = None
     """Let GPUs compute fp32 matrix products with fewer bits. Default: the library's choice."""

@@ -14,10 +14,13 @@ from .adapters import (
     add_vera,
     continue_adapter,
     first_batches,
+    start_from_loss,
     text_ids,
     token_ids,
 )
 from .blocks import train_blocks
+from .fake_quantization import fake_quantize
+from .fp8 import use_fp8
 from .importer import fetch_program
 from .load import Base, load_causal_lm, load_tokenizer, train_all
 from .quantization import BitsAndBytes, Eetq, Hqq, Quanto, TorchAo
@@ -57,16 +60,19 @@ __all__ = [
     "compile_blocks",
     "continue_adapter",
     "expand_program",
+    "fake_quantize",
     "fetch_program",
     "first_batches",
     "load_causal_lm",
     "load_tokenizer",
     "offload_activations",
     "set_numerics",
+    "start_from_loss",
     "text_ids",
     "token_ids",
     "train_all",
     "train_blocks",
+    "use_fp8",
     "use_liger",
     "watch_overflow",
 ]

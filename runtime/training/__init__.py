@@ -15,6 +15,7 @@ from .optimizers import (
     LoraPlus,
     Muon,
     Named,
+    ParameterGroup,
     Sgd,
 )
 from .schedules import CosineMin, CosineRestarts, Plateau, Polynomial, WarmupStableDecay
@@ -34,6 +35,7 @@ __all__ = [
     "LoraPlus",
     "Muon",
     "Named",
+    "ParameterGroup",
     "Plateau",
     "Polynomial",
     "Sgd",

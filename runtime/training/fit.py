@@ -17,6 +17,8 @@ from ..data.samples import Samples
 from ..data.stream.batches import StreamBatches
 from ..data.stream.reader import StreamedSamples
 from ..errors import ExitCode, UserError
+from ..models.fake_quantization import told
+from ..models.fp8 import fp8_layers
 from ..models.parameters import list_of, table_of
 from ..models.quantization import num_parameters
 from ..models.saved import changed
@@ -54,6 +56,7 @@ def fit(
     eval_micro_batch_size: int | None = None,
     optimizer: Optimizer,
     lisa: Lisa | None = None,
+    ema_decay: float | None = None,
     schedule: Schedule | Name,
     warmup_steps: int = 0,
     warmup_ratio: float = 0.0,
@@ -92,6 +95,8 @@ def fit(
     included. Evaluation takes micro batches of the same kind, or of `eval_micro_batch_size` samples. The order of
     the data follows from `data_seed`, or from the session's seed. With `each_source`, evaluation samples of several
     sources are also measured by themselves. Each `empty_cache_every` steps unused GPU memory is given back.
+
+    With `ema_decay`, what is evaluated and saved is a running average of the weights.
 
     Raises:
         UserError: the data is not what was planned for, the checkpoint belongs to another run, the loss is
@@ -145,6 +150,7 @@ def fit(
         fingerprint=fingerprint,
         optimizer=optimizer,
         lisa=lisa,
+        ema_decay=ema_decay,
         schedule=schedule,
         warmup_steps=warmup_steps or math.ceil(_exact(warmup_ratio) * steps),
         model=model,
@@ -160,7 +166,7 @@ def fit(
         ),
         tokenizer=tokenizer,
     )
-    _announce(session, train, held_out, model, steps, loss_kind)
+    _announce(session, train, held_out, model, steps, loss_kind, ema_decay)
     for line in list_of(model) if list_parameters else ():
         session.say(line)
     resume = _checked_checkpoint(session, fingerprint)
@@ -212,13 +218,23 @@ def _arguments(
 
 
 def _announce(
-    session: Session, train: Samples, evaluation: Samples, model: Any, steps: int, loss_kind: str
+    session: Session,
+    train: Samples,
+    evaluation: Samples,
+    model: Any,
+    steps: int,
+    loss_kind: str,
+    ema_decay: float | None,
 ) -> None:
     session.say(f"training data: {train.summary()}")
     if len(evaluation):
         session.say(f"evaluation data: {evaluation.summary()}")
     for text in train.warnings:
         session.say(f"warning: {text}")
+    if ema_decay is not None:
+        session.say(
+            f"average of the weights, decay {ema_decay:g}: evaluation, adapters in checkpoints and final/ are made of it"
+        )
     trainable, total = num_parameters(model)
     session.say(
         f"model: {total:,} parameters, {trainable:,} trainable ({100 * trainable / total:.2f} %); "
@@ -226,6 +242,10 @@ def _announce(
     )
     for line in table_of(model):
         session.say(line)
+    if rounding := told(model):
+        session.say(rounding)
+    if count := fp8_layers(model):
+        session.say(f"fp8: {count} layers multiply in 8 bit, cast from bf16 at each use")
 
 
 def _checked_checkpoint(session: Session, fingerprint: str) -> Path | None:
@@ -335,6 +355,7 @@ def _report(
         "tokens_per_s": round(trainer.rate_tokens / max(seconds.get("train", 0.0), 1e-9), 1),
         "trainable_parameters": trainable,
         "optimizer": trainer.optimizer_told,
+        **trainer.average.report(),
         "parameters": total,
         "peak_memory_bytes": _peak_memory(session),
         "seconds": seconds,

@@ -27,6 +27,7 @@ from ..models.saved import save_tokenizer
 from ..models.sharded import gathered, whole_state
 from ..session import Session
 from ..storage import commit_directory, disk_errors, prune, staging_directory
+from .average import WeightAverage
 from .block_sampler import BlockSampler
 from .engine import allow_steps, averaged, tell_norms, without_first_step
 from .evaluation import Evaluation, mean_losses
@@ -84,6 +85,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         fingerprint: str,
         optimizer: Optimizer,
         lisa: Lisa | None,
+        ema_decay: float | None,
         schedule: Schedule | Name,
         warmup_steps: int,
         model: Any,
@@ -129,6 +131,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
             self.add_callback(BlockSampler(self.model, lisa, session.seed))
         # What is trained in the end: some optimizers switch parameters on and off.
         self.num_parameters = num_parameters(self.model)
+        self.average = WeightAverage(self.model, ema_decay)
         self.rank_budget = RankBudget(model, num_steps=num_steps, num_ranks=session.num_ranks)
         self.loss_is_scaled_for_ga = True
         self.remove_callback(transformers.trainer_callback.PrinterCallback)
@@ -268,7 +271,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
     def _eval_losses(self) -> dict[str, float]:
         model = self.model_wrapped
         model.eval()
-        with averaged(self.basic_optimizer):
+        with averaged(self.basic_optimizer), self.average.in_place():
             totals = torch.stack([self._totals(model, each) for each in self.evaluations])
         self._reduce(totals)
         model.train()
@@ -321,6 +324,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         if self.session.is_main:
             torch.save(self.lr_scheduler.state_dict(), staging / "scheduler.pt")
             self.rank_budget.save(staging)
+            self.average.save(staging)
             self._export_callbacks()
             self.state.save_to_json(str(staging / "trainer_state.json"))
 
@@ -339,7 +343,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
 
     def save_weights(self, folder: Path) -> None:
         """Write adapter or model with its tokenizer in the Hugging Face layout; all processes must call it."""
-        with averaged(self.basic_optimizer):
+        with averaged(self.basic_optimizer), self.average.in_place():
             state = _consolidated(self.model_wrapped, self.model)
             with gathered(*prompt_parameters(self.model)):
                 if self.session.is_main:
@@ -386,6 +390,7 @@ class _Conductor(
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         trainer, step = self.trainer, state.global_step
+        trainer.average.begin(trainer.session.resume_from if step else None)
         if step:
             saved = state.stateful_callbacks[type(self).__name__]["attributes"]
             self.window_loss, self.window_steps = saved["window_loss"], saved["window_steps"]
@@ -408,6 +413,7 @@ class _Conductor(
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         trainer, step = self.trainer, state.global_step
         trainer.rank_budget.step(step)
+        trainer.average.step()
         trainer.tokens_seen += trainer.step_tokens
         trainer.rate_tokens += trainer.step_tokens
         trainer.batches.finish(step)

@@ -176,14 +176,14 @@ def test_the_message_says_what_is_missing() -> None:
     spec = {
         **REQUIRED,
         "objective": {"type": "dpo"},
-        "training": {"precision": "fp8"},
+        "deepspeed": {"offload_optimizer": "nvme"},
         "evaluation": {"at_start": True},
         "profiler": {},
     }
     assert refused(spec) == [
         '`objective` with `type = "dpo"` is not available yet',
-        '`training.precision = "fp8"` is not available yet',
         "`evaluation.at_start` is not available yet",
+        '`deepspeed.offload_optimizer = "nvme"` is not available yet',
         "`profiler` is not available yet",
     ]
 

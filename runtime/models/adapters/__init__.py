@@ -3,6 +3,7 @@
 from .attach import is_adapted
 from .calibration import first_batches
 from .earlier import Merged, continue_adapter, merge_earlier
+from .loftq import start_from_loss
 from .lora import add_lora
 from .others import add_adalora, add_boft, add_ia3, add_loha, add_lokr, add_oft, add_vera
 from .prompts import add_prefix, add_prompt, num_virtual_tokens, text_ids, token_ids
@@ -24,6 +25,7 @@ __all__ = [
     "is_adapted",
     "merge_earlier",
     "num_virtual_tokens",
+    "start_from_loss",
     "text_ids",
     "token_ids",
 ]

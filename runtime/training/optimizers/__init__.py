@@ -6,6 +6,7 @@ from .base import Optimizer
 from .lora_plus import LoraPlus
 from .muon import Muon
 from .named import Named
+from .parameter_groups import ParameterGroup
 from .projected import Apollo, Galore
 from .simple import AdaFactor, Lion, Sgd
 
@@ -22,5 +23,6 @@ __all__ = [
     "Muon",
     "Named",
     "Optimizer",
+    "ParameterGroup",
     "Sgd",
 ]

@@ -68,7 +68,9 @@ class AdamMini(Settings):
             verbose=False,
         )
         # Its own size of a head takes for granted that the heads together are as wide as the model.
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        width = (
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
         made.head_numel = config.hidden_size * width
         optimizer: torch.optim.Optimizer = made
         return optimizer

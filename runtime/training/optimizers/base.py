@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from .lora_plus import LoraPlus
+from .parameter_groups import ParameterGroup, grouped
 
 
 class Optimizer(Protocol):
@@ -37,24 +38,21 @@ class Settings:
     learning_rate: float
     weight_decay: float = 0.0
     lora_plus: LoraPlus | None = None
+    parameter_groups: Sequence[ParameterGroup] = ()
 
     def groups(self, model: Any, decayed: Collection[str]) -> list[dict[str, Any]]:
-        """Return the trainable parameters: with weight decay and without, or as LoRA+ has them."""
+        """Return the trainable parameters: with weight decay and without, by names, or as LoRA+ has them."""
         if self.lora_plus is not None:
             return self.lora_plus.groups(
                 model, decayed, rate=self.learning_rate, weight_decay=self.weight_decay
             )
-        return groups(model, decayed, self.weight_decay)
-
-
-def groups(model: Any, decayed: Collection[str], weight_decay: float) -> list[dict[str, Any]]:
-    """Return the trainable parameters in two groups: with weight decay and without."""
-    named = trained(model)
-    both = [
-        {"params": [p for n, p in named if n in decayed], "weight_decay": weight_decay},
-        {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0},
-    ]
-    return [group for group in both if group["params"]]
+        return grouped(
+            trained(model),
+            decayed,
+            self.parameter_groups,
+            rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+        )
 
 
 def trained(model: Any) -> list[tuple[str, Any]]:

@@ -28,6 +28,7 @@ def in_words(found: dict[str, Any]) -> str:
         f"{group['parameters']:,} parameters, rate {group['learning_rate']:g}"
         + (f", decay {group['weight_decay']:g}" if group["weight_decay"] else ", no decay")
         + (f", rank {group['rank']}" if "rank" in group else "")
+        + (f", matching `{group['pattern']}`" if "pattern" in group else "")
         for group in found["groups"]
     )
     return f"{name}: {groups}"
@@ -44,7 +45,7 @@ def _group(group: dict[str, Any]) -> dict[str, Any]:
         "learning_rate": group.get("initial_lr", group["lr"]),
         "weight_decay": group.get("weight_decay", 0.0),
     }
-    return {**told, **({"rank": group["rank"]} if "rank" in group else {})}
+    return {**told, **{name: group[name] for name in ("rank", "pattern") if name in group}}
 
 
 def _merged(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from .base import Combined, Settings
+from .muon_sharded import sharded_muon
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +27,19 @@ class Muon(Settings):
         inner: list[dict[str, Any]] = []
         rest: list[dict[str, Any]] = []
         for group in self.groups(model, decayed):
-            matrices = [p for p in group["params"] if p.ndim == 2 and id(p) not in outside]
+            matrices = [p for p in group["params"] if _is_matrix(p) and id(p) not in outside]
             known = {id(parameter) for parameter in matrices}
             others = [p for p in group["params"] if id(p) not in known]
             inner += [{**group, "params": matrices}] if matrices else []
             rest += [{**group, "params": others}] if others else []
+        if inner and deepspeed.get("zero_optimization", {}).get("stage"):
+            return sharded_muon(
+                inner,
+                rest,
+                learning_rate=self.learning_rate,
+                momentum=self.momentum,
+                steps=self.newton_schulz_steps,
+            )
         parts: list[torch.optim.Optimizer] = []
         if inner:
             parts.append(
@@ -45,6 +54,10 @@ class Muon(Settings):
         if rest:
             parts.append(torch.optim.AdamW(rest, lr=self.learning_rate, fused=True))
         return Combined(parts)
+
+
+def _is_matrix(parameter: Any) -> bool:
+    return len(getattr(parameter, "ds_shape", parameter.shape)) == 2
 
 
 def _edges(model: Any) -> list[Any]:
