@@ -9,7 +9,8 @@ from .plan import Memory, Plan
 from .plan.layout import has_packed_rows
 from .plan.optimizer import optimizer_class
 from .rules.combine import num_merged
-from .spec import Lora, Prefix, Prompt
+from .rules.common import VIRTUAL
+from .spec import Lora
 
 GIB = 2**30
 
@@ -145,7 +146,7 @@ def _adapter(plan: Plan) -> Iterator[str]:
         kind = "" if isinstance(method, Lora) else f"{method.type}, "
         words = ", ".join([*sizes, f"on {_count(adapter.num_modules, 'module', 'modules')}"])
         yield f"adapters  {kind}{words}"
-    elif isinstance(method, Prefix | Prompt):
+    elif isinstance(method, VIRTUAL):
         yield f"adapters  {method.type}, {_count(method.num_tokens, 'virtual token', 'virtual tokens')}"
 
 

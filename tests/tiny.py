@@ -188,6 +188,7 @@ def write_models(base: Path) -> None:
     write_adapter(base / "wide-adapter", r=16)
     write_adapter(base / "headless-adapter")
     write_adapter(base / "query-adapter", target_modules=["q_proj"])
+    write_adapter(base / "tuned-prompt", peft_type="P_TUNING")
     (write_adapter(base / "reward") / "value_head.safetensors").write_bytes(b"")
     write_adapter(base / "foreign-adapter", base_model_name_or_path="org/foreign-7b")
     marks = TEMPLATE.replace("<|im_start|>", "<|turn|>")

@@ -38,8 +38,10 @@ class AdapterFacts:
 
     @property
     def kind(self) -> str | None:
-        """PEFT's name of the method in lower case, such as `lora`."""
+        """The name of the method, PEFT's in lower case, such as `lora`."""
         kind = text(self.config, "peft_type")
+        if kind in ("LN_TUNING", "P_TUNING"):
+            return kind.lower().replace("_", "-")
         return None if kind is None else kind.lower().replace("_tuning", "")
 
     @property

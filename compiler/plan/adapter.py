@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ..diagnostics import SpecPath
 from ..facts import Facts
-from ..rules.adapted import adapted, has_experts_apart
+from ..rules.adapted import adapted, has_experts_apart, norms
 from ..rules.common import ADAPTERS, TARGETED
 from ..rules.counts import feedforward
-from ..spec import AdaLora, Ia3, Loha, Lokr, Lora, Oft, Spec, Vera
+from ..spec import AdaLora, Ia3, LnTuning, Loha, Lokr, Lora, Oft, RandLora, Spec
 from .model import AdapterPlan, Derived
 
 
@@ -16,9 +16,11 @@ def plan_adapter(spec: Spec, facts: Facts, derived: list[Derived]) -> AdapterPla
     method = spec.method
     if not isinstance(method, ADAPTERS):
         return None
+    if isinstance(method, LnTuning):
+        return _norms(method, facts, derived)
     if not isinstance(method, TARGETED):
         return AdapterPlan((), None)
-    rank = method.rank if isinstance(method, Lora | AdaLora | Vera | Loha | Lokr) else None
+    rank = getattr(method, "rank", None)
     alpha = _alpha(spec, derived)
     if isinstance(method, Oft) and method.block_size is None and method.num_blocks is None:
         _add(derived, ("method", "block_size"), 32, "neither block_size nor num_blocks is given")
@@ -38,14 +40,24 @@ def plan_adapter(spec: Spec, facts: Facts, derived: list[Derived]) -> AdapterPla
     return AdapterPlan(targets, num_modules, rank, alpha, scaled)
 
 
+def _norms(method: LnTuning, facts: Facts, derived: list[Derived]) -> AdapterPlan:
+    found = norms(method, facts.model)
+    if not found:
+        return AdapterPlan("all" if method.norms == "all" else method.norms, None)
+    names = tuple(sorted({name.rsplit(".", 1)[-1] for name in found}))
+    if method.norms == "all":
+        _add(derived, ("method", "norms"), names, f"all: {len(found)} layers of the model")
+    return AdapterPlan(names if method.norms == "all" else method.norms, len(found))
+
+
 def _alpha(spec: Spec, derived: list[Derived]) -> float | None:
     method = spec.method
-    if not isinstance(method, Lora | AdaLora | Loha | Lokr):
+    if not isinstance(method, Lora | AdaLora | Loha | Lokr | RandLora):
         return None
     if method.alpha is not None:
         return method.alpha
-    times = 2 if isinstance(method, Lora | AdaLora) else 1
-    alpha, words = float(times * method.rank), "2 x rank" if times == 2 else "rank"
+    times = {Lora: 2, AdaLora: 2, RandLora: 20}.get(type(method), 1)
+    alpha, words = float(times * method.rank), f"{times} x rank" if times > 1 else "rank"
     _add(derived, ("method", "alpha"), alpha, f"{words} {method.rank}")
     return alpha
 

@@ -16,19 +16,23 @@ from ..spec import (
     EvaInit,
     Freeze,
     Ia3,
+    LnTuning,
     LoftqInit,
     Loha,
     Lokr,
     Lora,
+    LoraGaInit,
     Oft,
     PissaInit,
     Prefix,
     Prompt,
+    PTuning,
     Vera,
 )
 from .calls import Arg, Call, Places
 from .literals import python_literal
 from .model_calls import adapter_place
+from .newer_calls import newer
 
 
 def method_call(plan: Plan, places: Places) -> Call:
@@ -48,7 +52,8 @@ def method_call(plan: Plan, places: Places) -> Call:
     if adapter is None:
         return Call("models.train_all", (Arg("", "model"), *extra))
     args = [*_own(method, adapter), *_targeted(method, plan)]
-    return Call(f"models.add_{method.type}", (Arg("", "model"), *args, *extra))
+    name = method.type.replace("-", "_")
+    return Call(f"models.add_{name}", (Arg("", "model"), *args, *extra))
 
 
 def _own(method: Any, adapter: AdapterPlan) -> Iterator[Arg]:
@@ -77,6 +82,17 @@ def _own(method: Any, adapter: AdapterPlan) -> Iterator[Arg]:
             yield Arg("num_tokens", python_literal(method.num_tokens))
             if method.text is not None:
                 yield Arg("start", f"models.text_ids(tokenizer, {python_literal(method.text)})")
+        case PTuning():
+            names: dict[str, Any] = {"network": "mlp", "hidden_size": None}
+            if method.network == "lstm":
+                names |= {"num_layers": 2, "dropout": 0.0}
+            yield Arg("num_tokens", python_literal(method.num_tokens))
+            yield from _given({name: getattr(method, name) for name in names}, names)
+        case LnTuning():
+            yield Arg("norms", _names(adapter.targets), _modules(adapter.num_modules, "layers"))
+            yield from _given({"full_modules": method.full_modules}, {})
+        case _:
+            yield from newer(method, adapter)
 
 
 def _targeted(method: Any, plan: Plan) -> Iterator[Arg]:
@@ -100,17 +116,15 @@ def _targeted(method: Any, plan: Plan) -> Iterator[Arg]:
 
 
 def _lora(method: Lora, micro: int) -> Iterator[Arg]:
-    names = {"rank_stabilized": False, "dora": False, "bias": "none"}
+    names: dict[str, Any] = {"rank_stabilized": False, "dora": False, "bias": "none"}
     yield from _given({name: getattr(method, name) for name in names}, names)
-    if not isinstance(
-        method.init, LoftqInit
-    ):  # it comes after, with the weights before they were quantized
+    if not isinstance(method.init, LoftqInit):  # it comes after, with the weights before they were quantized
         yield from _given({"init": method.init.type}, {"init": "default"})
     if isinstance(method.init, PissaInit):
         if not method.init.exact:
             yield Arg("iterations", python_literal(method.init.iterations))
         yield from _given({"convert": method.init.convert}, {"convert": False})
-    if isinstance(method.init, EvaInit | CordaInit):
+    if isinstance(method.init, EvaInit | CordaInit | LoraGaInit):
         number = python_literal(method.init.batches)
         size = python_literal(micro)
         look = f"models.first_batches(train, tokenizer, batches={number}, size={size})"
@@ -119,6 +133,10 @@ def _lora(method: Lora, micro: int) -> Iterator[Arg]:
         yield from _given({"rho": float(method.init.rho)}, {"rho": 2.0})
     if isinstance(method.init, CordaInit):
         yield from _given({"mode": method.init.mode}, {"mode": "instruction"})
+    if isinstance(method.init, LoraGaInit):
+        choices = {"direction": method.init.direction, "scale": method.init.scale}
+        yield from _given(choices, {"direction": "a-first", "scale": "stable"})
+        yield from _given({"gamma": float(method.init.gamma)}, {"gamma": 16.0})
     patterns = {"rank_pattern": method.rank_pattern, "alpha_pattern": method.alpha_pattern}
     yield from _given({**patterns, "parameters": method.parameters}, {})
 
@@ -159,5 +177,5 @@ def _names(names: tuple[Any, ...] | str) -> str:
     return f"[{lines}\n            ]" if names else "[]"
 
 
-def _modules(count: int | None) -> str:
-    return "" if count is None else f"{count} modules"
+def _modules(count: int | None, what: str = "modules") -> str:
+    return "" if count is None else f"{count} {what}"

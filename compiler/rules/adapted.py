@@ -6,13 +6,50 @@ import re
 from collections.abc import Sequence
 
 from ..facts import ModelFacts
+from ..facts.config import BESIDE_LANGUAGE, sees_or_hears
 from ..facts.weights import TensorFacts
-from ..spec import AdaLora, Boft, Ia3, Loha, Lokr, Lora, Oft, Targets, Vera
+from ..spec import (
+    AdaLora,
+    Boft,
+    C3a,
+    FourierFt,
+    Hra,
+    Ia3,
+    LnTuning,
+    Loha,
+    Lokr,
+    Lora,
+    Miss,
+    Oft,
+    RandLora,
+    Road,
+    Shira,
+    Targets,
+    VbLora,
+    Vera,
+)
 from .modules import BLOCK, HEADS, layers_of
 
 EXPERT = re.compile(r"\.experts\.\d+\.")
 
-Targeted = Lora | Oft | Boft | Ia3 | AdaLora | Vera | Loha | Lokr
+Targeted = (
+    Lora
+    | Oft
+    | Boft
+    | Ia3
+    | AdaLora
+    | Vera
+    | Loha
+    | Lokr
+    | FourierFt
+    | Hra
+    | RandLora
+    | Miss
+    | Shira
+    | C3a
+    | Road
+    | VbLora
+)
 
 
 def adapted(
@@ -29,6 +66,24 @@ def adapted(
         for name, tensor in modules.items()
         if not any(name.endswith(full) for full in method.full_modules)
         and (not layers or _block(name) in layers)
+    }
+
+
+def norms(method: LnTuning, model: ModelFacts) -> dict[str, int]:
+    """Return the normalisation layers that are trained, with the number of their parameters."""
+    tensors = model.tensors or {}
+    sees = sees_or_hears(model.config)
+    found = (
+        name.removesuffix(".weight")
+        for name, tensor in tensors.items()
+        if name.endswith(".weight")
+        and len(tensor.shape) == 1
+        and not (sees and BESIDE_LANGUAGE.search(name))
+    )
+    return {
+        name: sum(tensors[t].count for t in (f"{name}.weight", f"{name}.bias") if t in tensors)
+        for name in found
+        if method.norms == "all" or any(is_called(name, wanted) for wanted in method.norms)
     }
 
 

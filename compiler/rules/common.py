@@ -14,25 +14,41 @@ from ..names import nearest
 from ..spec import (
     AdaLora,
     Boft,
+    C3a,
+    FourierFt,
     Freeze,
     Full,
+    Hra,
     Ia3,
     Lisa,
+    LnTuning,
     Loha,
     Lokr,
     Lora,
+    Miss,
     NoQuantization,
     Oft,
     Prefix,
     Prompt,
+    PTuning,
+    RandLora,
+    Road,
+    Shira,
     Spec,
+    VbLora,
     Vera,
 )
 
-TARGETED = (Lora, Oft, Boft, Ia3, AdaLora, Vera, Loha, Lokr)
+TARGETED = (
+    Lora, Oft, Boft, Ia3, AdaLora, Vera, Loha, Lokr,
+    FourierFt, Hra, RandLora, Miss, Shira, C3a, Road, VbLora,
+)  # fmt: skip
 """Methods that put something beside modules, which `targets` names."""
 
-ADAPTERS = (*TARGETED, Prefix, Prompt)
+VIRTUAL = (Prefix, Prompt, PTuning)
+"""Methods that train inputs of the model: `num_tokens` virtual tokens."""
+
+ADAPTERS = (*TARGETED, LnTuning, *VIRTUAL)
 """Methods that leave the model frozen."""
 
 WHOLE = (Full, Freeze, Lisa)

@@ -11,21 +11,31 @@ from ..facts.weights import TensorFacts
 from ..spec import (
     AdaLora,
     Boft,
+    C3a,
     EvaInit,
+    FourierFt,
     Freeze,
     Full,
+    Hra,
     Ia3,
     Lisa,
+    LnTuning,
     Loha,
     Lokr,
     Lora,
+    Miss,
     Oft,
     Prefix,
     Prompt,
+    PTuning,
+    RandLora,
+    Road,
+    Shira,
     Spec,
+    VbLora,
     Vera,
 )
-from .adapted import Targeted, adapted, embedding, has_experts_apart, in_full, is_called
+from .adapted import Targeted, adapted, embedding, has_experts_apart, in_full, is_called, norms
 from .modules import BLOCK, expanded_blocks, num_blocks
 
 FEEDFORWARD = ("down_proj", "fc2", "wo", "w2", "output_linear", "dense_4h_to_h", "c_proj")
@@ -45,9 +55,12 @@ def trained_and_added(spec: Spec, facts: Facts) -> tuple[int, int] | None:
         return None  # ranks go where the data say
     if isinstance(method, Freeze):
         return _frozen(method, model), 0
-    if isinstance(method, Prompt | Prefix):
+    if isinstance(method, Prompt | Prefix | PTuning):
         count = _virtual(method, model)
         return None if count is None else (count, count)
+    if isinstance(method, LnTuning):
+        count = sum(norms(method, model).values()) + in_full(model, method.full_modules)
+        return count, count
     if not isinstance(method, Targeted) or _goes_to_experts(method, model):
         return None
     return _beside(method, model)
@@ -107,12 +120,14 @@ def _is_inside(module: str, wanted: str) -> bool:
     return f".{wanted}." in f".{module}."
 
 
-def _virtual(method: Prompt | Prefix, model: ModelFacts) -> int | None:
+def _virtual(method: Prompt | Prefix | PTuning, model: ModelFacts) -> int | None:
     hidden, layers = model.number("hidden_size"), num_blocks(model)
     if hidden is None or layers is None:
         return None
     if isinstance(method, Prompt):
         return method.num_tokens * hidden
+    if isinstance(method, PTuning):
+        return method.num_tokens * hidden + _network(method, hidden)
     heads = model.number("num_attention_heads") or 1
     keys = hidden * (model.number("num_key_value_heads") or heads) // heads
     if method.projection:
@@ -121,10 +136,23 @@ def _virtual(method: Prompt | Prefix, model: ModelFacts) -> int | None:
     return method.num_tokens * layers * 2 * keys
 
 
+def _network(method: PTuning, width: int) -> int:
+    """Return the parameters of the network behind virtual tokens of a width."""
+    inner = method.hidden_size or width
+    if method.network == "mlp":
+        return (width + 1) * inner + (inner + 1) * inner + (inner + 1) * width
+    inputs = [width] + [2 * inner] * (method.num_layers - 1)
+    # Four gates in two directions, each with weights of inputs and of states and a bias for either.
+    cells = sum(2 * 4 * inner * (into + inner + 2) for into in inputs)
+    return cells + (2 * inner + 1) * 2 * inner + (2 * inner + 1) * width
+
+
 def _beside(method: Targeted, model: ModelFacts) -> tuple[int, int]:
     modules = adapted(method, model)
     sizes = [_one(method, name, _widths(tensor, model)) for name, tensor in modules.items()]
     trained = sum(sizes) + in_full(model, method.full_modules)
+    if isinstance(method, VbLora) and modules:
+        trained += method.num_vectors * method.vector_length
     # AdaLoRA keeps the number of ranks of each module as a parameter that is not trained.
     added = trained + (len(modules) if isinstance(method, AdaLora) else 0)
     if isinstance(method, Lora) and method.freeze_a:
@@ -170,6 +198,30 @@ def _one(method: Targeted, name: str, widths: tuple[int, int]) -> int:
             return into // size * (size * (size - 1) // 2)
         case Boft():
             return method.factors * into * method.block_size + out
+    return _newer(method, into, out)
+
+
+def _newer(method: Targeted, into: int, out: int) -> int:
+    """Return the parameters beside one module of the methods of 2024 and later."""
+    match method:
+        case FourierFt():
+            return method.frequencies
+        case Hra():
+            return into * method.rank
+        case RandLora():
+            bases = -(-min(into, out) // method.rank)
+            return bases * (method.rank + min(into, out))
+        case Miss():
+            return method.rank * (method.mini_rank if method.variant == "mini" else out)
+        case Shira():
+            return method.rank * (into + out)
+        case C3a():
+            return into * out // method.block_size
+        case Road():
+            return method.variant * out
+        case VbLora():
+            return method.rank * (into + out) // method.vector_length * method.num_vectors
+    raise TypeError(type(method).__name__)
 
 
 def _divisor(method: Oft, into: int) -> int:

@@ -12,13 +12,12 @@ from ..spec import (
     Lisa,
     Lora,
     NoQuantization,
-    Prefix,
-    Prompt,
     RewardModel,
     Spec,
     TransformersBackend,
     VllmBackend,
 )
+from .common import VIRTUAL
 from .rule import Rule
 
 TYPE: SpecPath = ("inference", "type")
@@ -209,7 +208,7 @@ def check_merge(spec: Spec) -> Iterator[Diagnostic]:
     ```
     """
     export = spec.export
-    if not isinstance(spec.method, Prefix | Prompt):
+    if not isinstance(spec.method, VIRTUAL):
         return
     wanted = [name for name in ("quantization", "push", "output_dir") if getattr(export, name)]
     if export.ollama:

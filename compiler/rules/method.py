@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts, ModelFacts
 from ..facts.weights import TensorFacts
-from ..spec import Ia3, Lora, Spec, Targets
+from ..spec import Ia3, LnTuning, Lora, Spec, Targets
 from .adapted import has_experts_apart
 from .common import TARGETED, similar
 from .modules import ends_module, has_module, has_parameter, num_blocks, outer_modules
@@ -112,7 +112,7 @@ def check_layers(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     blocks = num_blocks(facts.model)
     if not isinstance(spec.method, TARGETED) or blocks is None:
         return
-    for index, layer in enumerate(spec.method.layers):
+    for index, layer in enumerate(getattr(spec.method, "layers", ())):
         if layer >= blocks:
             yield error(
                 "A812",
@@ -138,7 +138,7 @@ def check_full_modules(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     full_modules = ["embed_tokens"]
     ```
     """
-    if not isinstance(spec.method, TARGETED) or not facts.model.known:
+    if not isinstance(spec.method, (*TARGETED, LnTuning)) or not facts.model.known:
         return
     for index, name in enumerate(spec.method.full_modules):
         if not ends_module(facts.model, name):

@@ -50,7 +50,7 @@ def layers_of(method: Any, model: ModelFacts) -> tuple[int, ...]:
     added, total = getattr(method, "expanded_blocks", None), num_blocks(model)
     if added is not None and total is not None:
         return expanded_blocks(total, added)
-    layers: tuple[int, ...] = method.layers
+    layers: tuple[int, ...] = getattr(method, "layers", ())
     return layers
 
 

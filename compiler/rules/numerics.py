@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
-from ..spec import Lora, Spec
+from ..spec import LnTuning, Lora, Spec
 from .common import ADAPTERS, METHOD_TYPE, stage_label, zero_stage
 from .rule import Rule
 
@@ -44,7 +44,8 @@ def check_norms(spec: Spec) -> Iterator[Diagnostic]:
     if not spec.model.fp32_norms or spec.training.precision == "fp32":
         return
     method = spec.method
-    trained: SpecPath | None = None if isinstance(method, ADAPTERS) else METHOD_TYPE
+    leaves = isinstance(method, ADAPTERS) and not isinstance(method, LnTuning)
+    trained: SpecPath | None = None if leaves else METHOD_TYPE
     if isinstance(method, Lora) and method.bias != "none":
         trained = ("method", "bias")
     for index, name in enumerate(getattr(method, "full_modules", ())):

@@ -8,14 +8,23 @@ from ..diagnostics import Diagnostic, SpecPath, error
 from ..facts import Facts
 from ..spec import (
     AdaLora,
+    C3a,
     CordaInit,
+    FourierFt,
+    Hra,
     Ia3,
     Loha,
     Lokr,
     Lora,
+    LoraGaInit,
+    Miss,
     OloraInit,
     PissaInit,
+    RandLora,
+    Road,
+    Shira,
     Spec,
+    VbLora,
 )
 from .common import METHOD_TYPE, WHOLE, quantized_base
 from .rule import Rule
@@ -23,12 +32,23 @@ from .rule import Rule
 READABLE = ("bitsandbytes", "hqq", "quanto", "torchao")
 """Libraries whose quantized weights can be turned into plain ones."""
 
+LINEAR_ONLY = (FourierFt, Hra, RandLora, C3a, Road, VbLora)
+"""Methods that PEFT puts on linear layers only, which those of most libraries are not."""
+
+FORWARD_ONLY = ("eetq", "gptq", "awq", "aqlm")
+"""Libraries that give PEFT no weights back."""
+
 PLAIN_ONLY: dict[str, tuple[type, ...]] = {
-    "hqq": (Ia3, AdaLora, Loha, Lokr),
-    "quanto": (AdaLora,),
-    "bitsandbytes": (Loha, Lokr),
+    "hqq": (Ia3, AdaLora, Loha, Lokr, Shira, *LINEAR_ONLY),
+    "eetq": (Ia3, AdaLora, Loha, Lokr, *LINEAR_ONLY),
+    "gptq": (Ia3, Loha, Lokr, *LINEAR_ONLY),
+    "awq": (Ia3, AdaLora, Loha, Lokr, *LINEAR_ONLY),
+    "aqlm": (Ia3, AdaLora, Loha, Lokr, *LINEAR_ONLY),
+    "quanto": (AdaLora, C3a),
+    "torchao": (Hra,),
+    "bitsandbytes": (Loha, Lokr, Hra),
 }
-"""Methods that PEFT cannot put beside weights of a library, those of bitsandbytes in 4 bit."""
+"""Methods that PEFT cannot put beside weights of a library."""
 
 
 def check_method(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
@@ -142,7 +162,7 @@ def check_merge(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
 def check_init(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """The adapters start from a decomposition that quantized weights do not have.
 
-    PiSSA, OLoRA and CorDA change the frozen weights before training, and what they leave would be quantized once
+    PiSSA, OLoRA, CorDA and LoRA-GA change the frozen weights before training, and what they leave would be quantized once
     more: the adapters would no longer make up for what was taken out.
 
     Fails:
@@ -165,7 +185,7 @@ def check_init(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     base, method = quantized_base(spec, facts), spec.method
     if base is None or not isinstance(method, Lora):
         return
-    if isinstance(method.init, PissaInit | CordaInit | OloraInit):
+    if isinstance(method.init, PissaInit | CordaInit | LoraGaInit | OloraInit):
         yield error(
             "Q604",
             f"`{method.init.type}` cannot start from quantized weights",
@@ -236,14 +256,19 @@ def check_beside(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     type = "lokr"
     ```
     """
-    base = quantized_base(spec, facts)
-    if base is None or (base.name, base.bits) == ("bitsandbytes", 8):
+    base, method = quantized_base(spec, facts), spec.method
+    if base is None:
         return
-    if isinstance(spec.method, PLAIN_ONLY.get(base.name, ())):
-        bits = " in 4 bit" if base.name == "bitsandbytes" else ""
+    in_four = base.name == "bitsandbytes" and isinstance(method, Loha | Lokr)
+    if in_four and base.bits == 8:
+        return
+    # `bat` multiplies the weights, which these libraries do not give back.
+    is_bat = isinstance(method, Miss) and method.variant == "bat" and base.name in FORWARD_ONLY
+    if isinstance(method, PLAIN_ONLY.get(base.name, ())) or is_bat:
+        bits = " in 4 bit" if in_four else ""
         yield error(
             "Q611",
-            f"`{spec.method.type}` does not work beside weights quantized by `{base.name}`{bits}",
+            f"`{method.type}` does not work beside weights quantized by `{base.name}`{bits}",
             METHOD_TYPE,
             labels=(base.label,),
             helps=('train by `type = "lora"` or `"oft"`',)

@@ -10,7 +10,7 @@ import attrs
 from ..diagnostics import Diagnostic, SpecPath, error
 from ..spec import Spec
 from ..toml_words import dotted
-from .bounds import ANY, BOUNDS, COUNT, NATURAL, PART, POSITIVE, SHARE, Range
+from .bounds import ANY, BOUNDS, COUNT, NATURAL, PART, POSITIVE, SEED, SHARE, Range
 from .rule import Rule
 from .walk import kindless, tables, texts
 
@@ -54,6 +54,19 @@ RANGES: dict[str, Range] = {
     "method.num_blocks": COUNT,
     "method.num_tokens": COUNT,
     "method.rank_pattern.*": COUNT,
+    "method.bank_bound": POSITIVE,
+    "method.frequencies": COUNT,
+    "method.group_size": COUNT,
+    "method.hidden_size": COUNT,
+    "method.init.gamma": POSITIVE,
+    "method.logits_std": POSITIVE,
+    "method.mini_rank": COUNT,
+    "method.num_layers": COUNT,
+    "method.num_vectors": COUNT,
+    "method.scale": POSITIVE,
+    "method.seed": SEED,
+    "method.top_k": COUNT,
+    "method.vector_length": COUNT,
     "method.warmup_steps": NATURAL,
     "optimizer.beta1": SHARE,
     "optimizer.beta2": SHARE,

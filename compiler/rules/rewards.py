@@ -8,14 +8,15 @@ from ..diagnostics import Diagnostic, Label, SpecPath, error
 from ..facts import Facts
 from ..facts.named import function_rewards
 from ..names import nearest
-from ..spec import AdapterReward, ApiReward, Freeze, Full, Grpo, Lisa, Ppo, Prefix, Prompt, Spec
+from ..spec import AdapterReward, ApiReward, Freeze, Full, Grpo, Lisa, LnTuning, Ppo, Spec
+from .common import VIRTUAL
 from .look import listed
 from .rule import Rule
 
 PADDING = 512
 """Rows that embeddings of one tokenizer may differ by."""
 
-OTHER_METHODS = (Full, Freeze, Lisa, Prefix, Prompt)
+OTHER_METHODS = (Full, Freeze, Lisa, LnTuning, *VIRTUAL)
 """Methods that put no adapter into the model, or none that can be exchanged for a reward's."""
 
 

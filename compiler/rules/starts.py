@@ -11,9 +11,11 @@ from ..spec import (
     CordaInit,
     Eetq,
     EvaInit,
+    LnTuning,
     LoftqInit,
     Loha,
     Lora,
+    LoraGaInit,
     NoQuantization,
     OloraInit,
     PissaInit,
@@ -21,6 +23,12 @@ from ..spec import (
 )
 from .common import METHOD_TYPE, quantized_base, stage_label, zero_stage
 from .rule import Rule
+
+LOOKING = (EvaInit, CordaInit, LoraGaInit)
+"""Starts from a look at training data."""
+
+WHOLE = (PissaInit, OloraInit, LoftqInit, *LOOKING)
+"""Starts from whole weights."""
 
 
 def check_sharded(spec: Spec) -> Iterator[Diagnostic]:
@@ -48,7 +56,7 @@ def check_sharded(spec: Spec) -> Iterator[Diagnostic]:
     method = spec.method
     if not isinstance(method, Lora) or zero_stage(spec) != 3:
         return
-    if isinstance(method.init, PissaInit | OloraInit | EvaInit | CordaInit | LoftqInit):
+    if isinstance(method.init, WHOLE):
         yield error(
             "A826",
             f"`{method.init.type}` needs whole weights, stage 3 shards them",
@@ -62,8 +70,8 @@ def check_pieces(spec: Spec) -> Iterator[Diagnostic]:
     """The method does not run on pieces of matrices.
 
     Under ZeRO stage 3 each process holds a piece of every matrix, adapters included. AdaLoRA weighs whole adapters
-    against each other, the products of LoHa are made from shapes that pieces do not have, and trained tokens start
-    from rows of whole embeddings.
+    against each other, the products of LoHa are made from shapes that pieces do not have, trained tokens start
+    from rows of whole embeddings, and LN tuning from copies of whole layers.
 
     Fails:
     ```toml
@@ -85,7 +93,7 @@ def check_pieces(spec: Spec) -> Iterator[Diagnostic]:
         return
     if isinstance(method, Lora) and method.trainable_tokens:
         path, name = ("method", "trainable_tokens"), "trainable_tokens"
-    elif not isinstance(method, AdaLora | Loha):
+    elif not isinstance(method, AdaLora | Loha | LnTuning):
         return
     yield error(
         "A835",
@@ -121,7 +129,7 @@ def check_look(spec: Spec) -> Iterator[Diagnostic]:
     ```
     """
     method = spec.method
-    if not isinstance(method, Lora) or not isinstance(method.init, EvaInit | CordaInit):
+    if not isinstance(method, Lora) or not isinstance(method.init, LOOKING):
         return
     if spec.data.streaming:
         yield error(

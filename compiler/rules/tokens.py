@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, Level, SpecPath, error, warning
 from ..facts import Facts
-from ..spec import Freeze, Full, Lisa, Lora, Spec
+from ..spec import Freeze, Full, Lisa, LnTuning, Lora, Spec
 from .common import METHOD_TYPE, TARGETED
 from .rule import Rule
 
@@ -233,9 +233,9 @@ def _trains_embeddings(spec: Spec) -> bool:
     if isinstance(method, Full | Lisa):
         return True
     trained = method.extra_modules if isinstance(method, Freeze) else ()
-    if isinstance(method, TARGETED):
+    if isinstance(method, (*TARGETED, LnTuning)):
         trained = method.full_modules
-        if method.targets != "all-linear":
+        if not isinstance(method, LnTuning) and method.targets != "all-linear":
             trained += method.targets
     return any(word in name for name in trained for word in EMBEDDING_WORDS)
 

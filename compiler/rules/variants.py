@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, error, warning
-from ..spec import AdaLora, Lora, PissaInit, Prefix, Prompt, Spec
-from .common import METHOD_TYPE
+from ..spec import AdaLora, Lora, PissaInit, Prefix, Spec
+from .common import METHOD_TYPE, VIRTUAL
 from .rule import Rule
 
 EMBEDDINGS = ("embed", "wte", "embd")
@@ -278,7 +278,7 @@ def check_apart(spec: Spec) -> Iterator[Diagnostic]:
     ```
     """
     method, chosen = spec.method, spec.data.packing
-    if isinstance(method, Prefix | Prompt) and chosen in ("padding-free", "isolated"):
+    if isinstance(method, VIRTUAL) and chosen in ("padding-free", "isolated"):
         yield error(
             "A837",
             f"`{method.type}` does not go with samples that share a row",

@@ -114,6 +114,36 @@ class CordaInit:
 
 
 @section
+class OrthogonalInit:
+    """Orthogonal: A and B from odd and even rows of one orthogonal matrix, so that their product is zero."""
+
+    type: Literal["orthogonal"]
+    """`orthogonal`: the update starts at zero, A and B do not. The rank must be even."""
+
+
+@section
+class LoraGaInit:
+    """LoRA-GA: singular vectors of the gradients (Wang et al. 2024, arXiv:2407.05000)."""
+
+    type: Literal["lora-ga"]
+    """`lora-ga`: the first step goes where that of full training would; the frozen weights give up what it starts from."""
+
+    batches: int = 16
+    """Batches of training data whose gradients are averaged."""
+
+    direction: Literal["a-first", "b-first", "alternating", "random"] = "a-first"
+    """Which of the first 2 x rank singular vectors A gets: the first half (B the second), the second half (`b-first`), or
+    every second one. `random` gives both the same ones."""
+
+    scale: Literal["stable", "gradient", "weights", "none"] = "stable"
+    """How large they start: `stable` by the width and `gamma`, `gradient` as large as a step of gradient descent,
+    `weights` as the singular values of the weights, `none` as they are."""
+
+    gamma: float = 16.0
+    """Divides what `stable` scales: the larger, the smaller the start."""
+
+
+@section
 class LoftqInit:
     """LoftQ: the adapter takes up the quantization error (Li et al. 2023, arXiv:2310.08659)."""
 
@@ -126,7 +156,17 @@ class LoftqInit:
     program could load: only 1 runs."""
 
 
-LoraInit = DefaultInit | NormalInit | PissaInit | OloraInit | EvaInit | CordaInit | LoftqInit
+LoraInit = (
+    DefaultInit
+    | NormalInit
+    | OrthogonalInit
+    | PissaInit
+    | OloraInit
+    | EvaInit
+    | CordaInit
+    | LoraGaInit
+    | LoftqInit
+)
 
 
 @section
@@ -139,6 +179,18 @@ class _Adapter:
 
     layers: tuple[int, ...] = ()
     """Numbers of the blocks that get adapters, from 0. Default: all."""
+
+    full_modules: tuple[str, ...] = ()
+    """Modules trained in full and saved with the adapter, such as `["embed_tokens", "lm_head"]`."""
+
+
+@section
+class _Everywhere:
+    """What a method can be told that adapts modules of all blocks."""
+
+    targets: Targets = "all-linear"
+    """Modules that get an adapter: `all-linear` (every linear layer but the output head), or a list of names
+    such as `["q_proj", "v_proj"]`."""
 
     full_modules: tuple[str, ...] = ()
     """Modules trained in full and saved with the adapter, such as `["embed_tokens", "lm_head"]`."""
@@ -320,6 +372,163 @@ class Lokr(_Adapter):
 
 
 @section
+class FourierFt(_Adapter):
+    """FourierFT: a few coefficients of the update's spectrum (Gao et al. 2024, arXiv:2405.03003)."""
+
+    type: Literal["fourierft"]
+    """`fourierft`: train frequencies of the update, at random places."""
+
+    frequencies: int = 1000
+    """Trained frequencies of a module."""
+
+    scale: float = 150.0
+    """The update is multiplied by this."""
+
+    seed: int = 777
+    """Seed of the places, which are the same in modules of one shape."""
+
+    start: Literal["normal", "zero"] = "normal"
+    """Coefficients at the start: drawn, as in the paper, or `zero`, so that training starts from the model as it was."""
+
+
+@section
+class Hra(_Adapter):
+    """HRA: Householder reflections (Yuan et al. 2024, arXiv:2405.17484)."""
+
+    type: Literal["hra"]
+    """`hra`: mirror the inputs at trained planes."""
+
+    rank: int = 8
+    """Number of reflections. It is even: they start as pairs of equal ones, which undo each other."""
+
+
+@section
+class RandLora(_Adapter):
+    """RandLoRA: trained scales of random bases, of full rank (Albert et al. 2025, arXiv:2502.00987)."""
+
+    type: Literal["randlora"]
+    """`randlora`: train how random low-rank matrices are added up."""
+
+    rank: int = 32
+    """Rank of one random matrix; the smaller, the more are added and trained."""
+
+    alpha: float | None = None
+    """Scale of the update, which is multiplied by `alpha / rank`. Default: 20 times the rank."""
+
+    dropout: float = 0.0
+    """Dropout on the adapters' input."""
+
+    sparsity: Literal["none", "sparse", "very-sparse"] = "none"
+    """Whether the random matrices consist of -1, 0 and 1: a third of them not zero, or few."""
+
+
+@section
+class Miss(_Adapter):
+    """MiSS, once Bone: shards of the inputs share one matrix (Kang and Yin 2024, arXiv:2409.15371)."""
+
+    type: Literal["miss"]
+    """`miss`: cut the inputs into shards, add them up, train what they are multiplied by."""
+
+    rank: int = 64
+    """Width of a shard."""
+
+    dropout: float = 0.0
+    """Dropout on the adapters' input."""
+
+    variant: Literal["standard", "bat", "mini"] = "standard"
+    """`bat`: blocks of the weights are multiplied as well, which costs time. `mini`: outputs share numbers too."""
+
+    mini_rank: int = 1
+    """Outputs of `mini` that have numbers of their own."""
+
+
+@section
+class Shira(_Everywhere):
+    """SHiRA: a few of the weights, at random places (Bhardwaj et al. 2024, arXiv:2406.13175)."""
+
+    type: Literal["shira"]
+    """`shira`: train a sparse update of high rank."""
+
+    rank: int = 32
+    """A layer gets as many numbers as a LoRA adapter of this rank has; the update's rank is not limited by it."""
+
+    seed: int = 0
+    """Seed of the places, which are the same in layers of one shape."""
+
+
+@section
+class C3a(_Adapter):
+    """C3A: circular convolution of blocks (Chen et al. 2024, arXiv:2407.19342)."""
+
+    type: Literal["c3a"]
+    """`c3a`: train the first row of each circulant block of the update."""
+
+    block_size: int = 256
+    """Size of a block. It divides inputs and outputs of every adapted layer."""
+
+    start: Literal["xavier", "kaiming", "normal", "zero"] = "xavier"
+    """Kernels at the start: drawn, or `zero`, so that training starts from the model as it was."""
+
+
+@section
+class LnTuning:
+    """LN tuning: normalisation layers only (Zhao et al. 2023, arXiv:2312.11420)."""
+
+    type: Literal["ln-tuning"]
+    """`ln-tuning`: train a copy of normalisation layers, keep all else frozen."""
+
+    norms: Literal["all"] | tuple[str, ...] = "all"
+    """Layers to train: `all`, or a list of names such as `["input_layernorm", "norm"]`."""
+
+    full_modules: tuple[str, ...] = ()
+    """Modules trained in full and saved with them, such as `["embed_tokens", "lm_head"]`."""
+
+
+@section
+class Road(_Everywhere):
+    """RoAd: rotate and scale pairs of outputs (Liao and Monz 2024, arXiv:2409.00119)."""
+
+    type: Literal["road"]
+    """`road`: train angles and scales of outputs."""
+
+    variant: Literal[1, 2, 4] = 1
+    """Angles and scales of a pair: one shared by all four entries of its rotation, two, or four."""
+
+    group_size: int = 64
+    """Outputs that are paired among themselves, the first half with the second. It is even, divides the outputs of every
+    adapted layer, and changes nothing but speed."""
+
+
+@section
+class VbLora(_Adapter):
+    """VB-LoRA: adapters made of vectors from one bank (Li et al. 2024, arXiv:2405.15179)."""
+
+    type: Literal["vblora"]
+    """`vblora`: train a bank of vectors that all modules share, and which of them each part takes."""
+
+    rank: int = 4
+    """Inner dimension of the adapters."""
+
+    num_vectors: int = 256
+    """Vectors in the bank."""
+
+    vector_length: int = 256
+    """Length of a vector. It divides inputs and outputs of every adapted layer."""
+
+    top_k: int = 2
+    """Vectors that are mixed into one part."""
+
+    dropout: float = 0.0
+    """Dropout on the adapters' input."""
+
+    bank_bound: float = 0.02
+    """The bank starts uniform between minus this and this."""
+
+    logits_std: float = 0.1
+    """Standard deviation of the choices at the start."""
+
+
+@section
 class Prefix:
     """Prefix tuning (Li and Liang 2021, arXiv:2101.00190)."""
 
@@ -348,6 +557,29 @@ class Prompt:
 
 
 @section
+class PTuning:
+    """P-tuning: a prompt made by a small network (Liu et al. 2021, arXiv:2103.10385)."""
+
+    type: Literal["p-tuning"]
+    """`p-tuning`: train virtual tokens and a network behind them; what it makes is saved."""
+
+    num_tokens: int = 20
+    """Virtual tokens."""
+
+    network: Literal["mlp", "lstm"] = "mlp"
+    """The network: three layers, or an LSTM in both directions with two layers behind it."""
+
+    hidden_size: int | None = None
+    """Width of the network. Default: that of the model."""
+
+    num_layers: int = 2
+    """Layers of the LSTM."""
+
+    dropout: float = 0.0
+    """Dropout between layers of the LSTM."""
+
+
+@section
 class Lisa:
     """LISA: a few random blocks at a time (Pan et al. 2024, arXiv:2403.17919)."""
 
@@ -362,5 +594,27 @@ class Lisa:
 
 
 Method = (
-    Lora | Full | Freeze | Oft | Boft | Ia3 | AdaLora | Vera | Loha | Lokr | Prefix | Prompt | Lisa
+    Lora
+    | Full
+    | Freeze
+    | Oft
+    | Boft
+    | Ia3
+    | AdaLora
+    | Vera
+    | Loha
+    | Lokr
+    | FourierFt
+    | Hra
+    | RandLora
+    | Miss
+    | Shira
+    | C3a
+    | LnTuning
+    | Road
+    | VbLora
+    | Prefix
+    | Prompt
+    | PTuning
+    | Lisa
 )

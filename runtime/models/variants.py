@@ -23,13 +23,23 @@ Method = Literal[
     "vera",
     "loha",
     "lokr",
+    "fourierft",
+    "hra",
+    "randlora",
+    "miss",
+    "shira",
+    "c3a",
+    "ln-tuning",
+    "road",
+    "vblora",
     "prefix",
     "prompt",
+    "p-tuning",
     "lisa",
 ]
 WHOLE: tuple[Method, ...] = ("full", "freeze", "lisa")
 """Methods that save the whole model; all others save an adapter."""
-VIRTUAL: tuple[Method, ...] = ("prefix", "prompt")
+VIRTUAL: tuple[Method, ...] = ("prefix", "prompt", "p-tuning")
 """Methods whose adapters are inputs, which no weights can take up."""
 
 

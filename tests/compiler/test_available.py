@@ -113,6 +113,7 @@ def test_the_table_names_what_exists() -> None:
         "method[full]",
         "method[lora].init[gaussian]",
         "method[lora].init[olora]",
+        "method[lora].init[orthogonal]",
         "objective[sft].loss[cross-entropy]",
     }
     assert set(HONOURED) - names - kinds - leafless - {"method[lora].init[default]"} == set()

@@ -113,7 +113,7 @@ def expected(text: str) -> str:
             'type = "lora"',
             'type = "full"',
             """
-            error[T206]: `rank` belongs to method type `lora`, `adalora`, `vera`, `loha` or `lokr`, this is `full`
+            error[T206]: `rank` belongs to method type `lora`, `adalora`, `vera`, `loha`, `lokr`, `hra`, `randlora`, `miss`, `shira` or `vblora`, this is `full`
               --> spec.toml:15:1
                |
             14 | type = "full"
@@ -121,7 +121,7 @@ def expected(text: str) -> str:
             15 | rank = 8
                | ^^^^ not a key of `full`
                |
-               = help: remove `rank`, or choose type `lora`, `adalora`, `vera`, `loha` or `lokr`
+               = help: remove `rank`, or choose type `lora`, `adalora`, `vera`, `loha`, `lokr`, `hra`, `randlora`, `miss`, `shira` or `vblora`
 
             1 error
             """,
@@ -130,7 +130,7 @@ def expected(text: str) -> str:
             'type = "lora"',
             'type = "qlora"',
             """
-            error[T205]: method type `qlora` does not exist, expected `lora`, `full`, `freeze`, `oft`, `boft`, `ia3`, `adalora`, `vera`, `loha`, `lokr`, `prefix`, `prompt` or `lisa`
+            error[T205]: method type `qlora` does not exist, expected `lora`, `full`, `freeze`, `oft`, `boft`, `ia3`, `adalora`, `vera`, `loha`, `lokr`, `fourierft`, `hra`, `randlora`, `miss`, `shira`, `c3a`, `ln-tuning`, `road`, `vblora`, `prefix`, `prompt`, `p-tuning` or `lisa`
               --> spec.toml:14:8
                |
             14 | type = "qlora"

@@ -12,6 +12,11 @@ from tunec.compiler.diagnostics import Diagnostic, Label, Level
 
 Told = Callable[..., list[Diagnostic]]
 
+KINDS = (
+    "oft", "boft", "ia3", "adalora", "loha", "lokr", "vera",
+    "fourierft", "hra", "randlora", "miss", "shira", "c3a", "road", "vblora",
+)  # fmt: skip
+"""Methods with targets but LoRA."""
 LORA = '[method]\ntype = "lora"\n'
 OUTSIDE = "outside of the blocks are `embed_tokens`, `lm_head`, `norm`"
 
@@ -96,6 +101,81 @@ WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "`olora` needs whole weights, stage 3 shards them",
         ('write `zero_stage = 2`, or `init = { type = "default" }`',),
     ),
+    "block that does not divide": (
+        '[method]\ntype = "c3a"\nblock_size = 24\ntargets = ["v_proj"]\n',
+        "A851",
+        "`method.block_size` does not divide the 32 inputs of `model.layers.0.self_attn.v_proj`",
+        (),
+    ),
+    "group that does not divide": (
+        '[method]\ntype = "road"\ngroup_size = 32\ntargets = ["v_proj"]\n',
+        "A851",
+        "`method.group_size` does not divide the 16 outputs of `model.layers.0.self_attn.v_proj`",
+        (),
+    ),
+    "vectors that do not divide": (
+        '[method]\ntype = "vblora"\nvector_length = 32\ntargets = ["v_proj"]\n',
+        "A851",
+        "`method.vector_length` does not divide the 16 outputs of `model.layers.0.self_attn.v_proj`",
+        (),
+    ),
+    "shards wider than a layer": (
+        '[method]\ntype = "miss"\ntargets = ["v_proj"]\n',
+        "A851",
+        "`method.rank` is more than the 32 inputs of `model.layers.0.self_attn.v_proj`",
+        (),
+    ),
+    "shards that do not divide": (
+        '[method]\ntype = "miss"\nrank = 32\nvariant = "bat"\ntargets = ["v_proj"]\n',
+        "A851",
+        "`method.rank` does not divide the 16 outputs of `model.layers.0.self_attn.v_proj`",
+        (),
+    ),
+    "more than all weights": (
+        '[method]\ntype = "shira"\nrank = 11\ntargets = ["v_proj"]\n',
+        "A851",
+        "`method.rank` asks for more than the 512 weights of `model.layers.0.self_attn.v_proj`",
+        (),
+    ),
+    "more frequencies than weights": (
+        '[method]\ntype = "fourierft"\nfrequencies = 513\ntargets = ["v_proj"]\n',
+        "A851",
+        "`method.frequencies` is more than the 512 weights of `model.layers.0.self_attn.v_proj`",
+        (),
+    ),
+    "more than the gradients have": (
+        LORA + 'rank = 9\ntargets = ["v_proj"]\ninit = { type = "lora-ga" }\n',
+        "A851",
+        "`method.rank` is more than half of the 16 singular vectors of `model.layers.0.self_attn.v_proj`",
+        (),
+    ),
+    "odd group": (
+        '[method]\ntype = "road"\ngroup_size = 1\n',
+        "A852",
+        "`group_size` is 1, which is odd",
+        (),
+    ),
+    "odd orthogonal rank": (
+        LORA + 'rank = 3\ninit = { type = "orthogonal" }\n',
+        "A852",
+        "`rank` is 3, which is odd",
+        (),
+    ),
+    "norm that is not there": (
+        '[method]\ntype = "ln-tuning"\nnorms = ["input_norm"]\n',
+        "A855",
+        "`input_norm` does not exist",
+        (
+            "a similar name is `input_layernorm`",
+            "its layers are `input_layernorm`, `norm`, `post_attention_layernorm`",
+        ),
+    ),
+    "norm that is none": (
+        '[method]\ntype = "ln-tuning"\nnorms = ["q_proj"]\n',
+        "A855",
+        "`q_proj` is no normalisation layer",
+        ("its layers are `input_layernorm`, `norm`, `post_attention_layernorm`",),
+    ),
     "no adapter": (
         '[adapters]\npaths = ["data"]\n',
         "A803",
@@ -163,7 +243,7 @@ def test_embeddings_heads_and_dotted_names_are_targets(target: str, told: Told) 
     assert told(LORA + f'rank = 4\ntargets = ["{target}"]\n') == []
 
 
-@pytest.mark.parametrize("kind", ["oft", "boft", "ia3", "adalora", "loha", "lokr", "vera"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_targets_of_every_method_are_looked_up(kind: str, told: Told) -> None:
     """A target that is no module is found for each method that has targets, not for LoRA alone."""
     findings = told(f'[method]\ntype = "{kind}"\ntargets = ["quary"]\n')

@@ -29,7 +29,7 @@ from tunec.compiler.toml_words import dotted
 
 Changes = dict[str, dict[str, Any]]
 
-KINDS = "`lora`, `full`, `freeze`, `oft`, `boft`, `ia3`, `adalora`, `vera`, `loha`, `lokr`, `prefix`, `prompt` or `lisa`"
+KINDS = "`lora`, `full`, `freeze`, `oft`, `boft`, `ia3`, `adalora`, `vera`, `loha`, `lokr`, `fourierft`, `hra`, `randlora`, `miss`, `shira`, `c3a`, `ln-tuning`, `road`, `vblora`, `prefix`, `prompt`, `p-tuning` or `lisa`"
 """The kinds of `[method]`, as findings list them."""
 
 
@@ -274,7 +274,7 @@ def test_a_key_of_another_kind_is_told_apart_from_an_unknown_one() -> None:
     assert (found.code, found.path, found.on_key) == ("T206", ("method", "rank"), True)
     assert (
         found.message
-        == "`rank` belongs to method type `lora`, `adalora`, `vera`, `loha` or `lokr`, this is `full`"
+        == "`rank` belongs to method type `lora`, `adalora`, `vera`, `loha`, `lokr`, `hra`, `randlora`, `miss`, `shira` or `vblora`, this is `full`"
     )
     assert [label.path for label in found.labels] == [("method", "type")]
     assert structure(changed(method={"type": "full", "rank": 8})).spec.method == Full(type="full")

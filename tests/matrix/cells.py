@@ -31,7 +31,8 @@ BASE: Mapping[str, str] = {
 }
 ROWS = (
     "full", "freeze", "lora", "dora", "olora", "pissa", "full-modules", "tokens", "oft", "boft", "ia3", "adalora",
-    "vera", "loha", "lokr", "prefix", "prompt",
+    "vera", "loha", "lokr", "fourierft", "hra", "randlora", "miss", "miss-bat", "shira", "c3a", "ln-tuning", "road",
+    "vblora", "prefix", "prompt", "p-tuning",
 )  # fmt: skip
 """Methods that differ in what they train or how it is kept; the others are variants of LoRA."""
 AXES: Mapping[str, Mapping[str, str]] = {

@@ -153,6 +153,58 @@ def test_sparse(room: Path, combine: Any) -> None:
     assert found.abs().max() > 0
 
 
+@pytest.mark.parametrize(
+    ("combine", "theirs"),
+    [("linear", "linear"), ("svd", "svd"), ("ties", "ties"), ("dare", "dare_linear")],
+)
+def test_combined_by_hand(room: Path, combine: Any, theirs: str) -> None:
+    """Each combination is the one PEFT makes of the two adapters, everywhere in the model."""
+    from peft import PeftModel
+
+    adapted = PeftModel.from_pretrained(load(room), str(room / "adapter-1"), "one")
+    adapted.load_adapter(str(room / "adapter-2"), "two")
+    kept = {"density": 0.3} if combine in ("ties", "dare") else {}
+    torch.manual_seed(0)
+    adapted.add_weighted_adapter(
+        ["one", "two"], [0.7, 1.5], "both", combination_type=theirs, **kept
+    )
+    adapted.set_adapter("both")
+    expected = adapted.merge_and_unload().state_dict()
+    paths = [room / "adapter-1", room / "adapter-2"]
+    torch.manual_seed(9)
+    merged = models.Merged(paths, combine=combine, weights=[0.7, 1.5], density=0.3)
+    found = merge_earlier(load(room), merged).state_dict()
+    assert found.keys() == expected.keys()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_ties_by_the_paper(room: Path) -> None:
+    """TIES keeps the largest numbers of each factor, elects a sign by their sum, and averages what agrees with it."""
+    factors = [
+        load_file(room / f"adapter-{number}" / "adapter_model.safetensors") for number in (1, 2)
+    ]
+    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
+    both = {part: [found[name.format(part)] for found in factors] for part in "AB"}
+    merged = {}
+    for part, (first, second) in both.items():
+        weighted = torch.stack([trimmed(first, 0.5), trimmed(second, 0.5)])
+        sign = weighted.sum(0).sign()
+        agrees = (weighted.sign() == sign) & (weighted != 0)
+        merged[part] = (weighted * agrees).sum(0) / agrees.sum(0).clamp(min=1)
+    # Both adapters have the scale alpha / rank = 2, whose root each factor carries.
+    expected = 2.0 * merged["B"] @ merged["A"]
+    found = combined(room, combine="ties", weights=[1.0, 1.0], density=0.5)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def trimmed(values: torch.Tensor, share: float) -> torch.Tensor:
+    """Return the numbers with all but the largest share set to zero."""
+    kept = values.abs().flatten().topk(int(share * values.numel())).indices
+    mask = torch.zeros(values.numel())
+    mask[kept] = 1
+    return values * mask.view_as(values)
+
+
 def test_missing(room: Path) -> None:
     """A folder that went away since the check is one line."""
     with pytest.raises(UserError, match="there is no adapter at"):

@@ -144,6 +144,8 @@ LOOKING = {
     "eva-even": 'init = { type = "eva", batches = 4, rho = 1.0 }',
     "corda": 'init = { type = "corda", batches = 4 }',
     "corda-knowledge": 'init = { type = "corda", batches = 4, mode = "knowledge" }',
+    "lora-ga": 'init = { type = "lora-ga", batches = 4 }',
+    "lora-ga-weights": 'init = { type = "lora-ga", batches = 2, direction = "alternating", scale = "weights" }',
 }
 
 
@@ -197,21 +199,7 @@ def test_experts(tmp_path: Path, name: str) -> None:
     torch.testing.assert_close(logits(again.merge_and_unload()), logits(model), rtol=0, atol=1e-4)
 
 
-RESUMED = [
-    "lora-dropout",
-    "dora",
-    "pissa",
-    "olora",
-    "full-modules",
-    "tokens",
-    "freeze",
-    "adalora",
-    "vera",
-    "prefix",
-]
-
-
-@pytest.mark.parametrize("name", RESUMED)
+@pytest.mark.parametrize("name", METHODS)
 def test_resume(room: Path, name: str) -> None:
     """A run that stops in the middle goes on to the same bits."""
     text = METHODS[name].spec + RUN.replace(f"steps = {STEPS}", "steps = 4")
@@ -226,7 +214,10 @@ def test_resume(room: Path, name: str) -> None:
     assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
-@pytest.mark.parametrize("name", ["pissa", "freeze", "boft", "ia3", "adalora"])
+EXPORTED = ["pissa", "freeze", "boft", "ia3", "adalora", "shira", "ln-tuning", "vblora"]
+
+
+@pytest.mark.parametrize("name", EXPORTED)
 def test_export(room: Path, name: str) -> None:
     """`export.py` of a run writes the model that was trained as a folder of its own."""
     run_dir, trainer = finished(room, name)
@@ -235,7 +226,7 @@ def test_export(room: Path, name: str) -> None:
     torch.testing.assert_close(logits(merged), logits(trainer.model), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["prefix", "prompt"])
+@pytest.mark.parametrize("name", ["prefix", "prompt", "p-tuning"])
 def test_export_of_virtual_tokens(room: Path, name: str, capsys: Any) -> None:
     """Virtual tokens are no weights: export says so in one line and names the adapter to serve."""
     run_dir, _ = finished(room, name)

@@ -1,4 +1,4 @@
-"""Starts that look at training data first: EVA and CorDA."""
+"""Starts that look at training data first: EVA, CorDA and LoRA-GA."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ def prepare_covariances(model: Any, config: Any, batches: Sequence[Batch]) -> No
 
     was_training = model.training
     model.eval()
+    _name_targets(model, config)
     preprocess_corda(model, config, run_model=run)
     model.train(was_training)
 
@@ -80,6 +81,35 @@ def keep_covariances(adapted: Any) -> Any:
     """Return the model, which saves an ordinary adapter: nobody could redo the decomposition without the data."""
     adapted.peft_config["default"].corda_config = None
     return keep_start(adapted)
+
+
+def prepare_gradients(model: Any, config: Any, batches: Sequence[Batch]) -> None:
+    """Average the gradients of the weights over batches of training data (LoRA-GA, arXiv:2407.05000)."""
+    from peft.tuners.lora.loraga import preprocess_loraga
+
+    device = _to_device(model)
+
+    def run() -> None:
+        for batch in batches:
+            names = ("input_ids", "labels", "attention_mask", "position_ids")
+            given = {name: batch[name].to(device) for name in names if name in batch}
+            model(**given, use_cache=False).loss.backward()
+
+    _name_targets(model, config)
+    preprocess_loraga(model, config, run)
+
+
+def keep_gradients(adapted: Any) -> Any:
+    """Return the model, which saves an ordinary adapter of the weights as they were: these gave up their start."""
+    adapted.peft_config["default"].lora_ga_config = None
+    return keep_start(adapted)
+
+
+def _name_targets(model: Any, config: Any) -> None:
+    """Put the names of all linear layers in place of the word, which PEFT does later than these starts need."""
+    from peft.tuners.tuners_utils import _maybe_include_all_linear_layers
+
+    _maybe_include_all_linear_layers(config, model)
 
 
 def _to_device(model: Any) -> torch.device:

@@ -6,11 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from .attach import Targets, attach, common, is_tied
-from .calibration import Batch, keep_covariances, prepare_covariances, start_from_activations
+from .calibration import (
+    Batch,
+    keep_covariances,
+    keep_gradients,
+    prepare_covariances,
+    prepare_gradients,
+    start_from_activations,
+)
 from .conversion import keep_start
 
-Init = Literal["default", "gaussian", "pissa", "olora", "eva", "corda"]
+Init = Literal["default", "gaussian", "orthogonal", "pissa", "olora", "eva", "corda", "lora-ga"]
 CORDA = {"knowledge": "kpm", "instruction": "ipm"}
+DIRECTIONS = {"a-first": "ArB2r", "b-first": "A2rBr", "alternating": "ArBr", "random": "random"}
+SCALES = {"stable": "stable", "gradient": "gd_scale", "weights": "weight_svd", "none": "unit"}
 
 
 def add_lora(
@@ -29,6 +38,9 @@ def add_lora(
     look: Sequence[Batch] = (),
     rho: float = 2.0,
     mode: Literal["knowledge", "instruction"] = "instruction",
+    direction: Literal["a-first", "b-first", "alternating", "random"] = "a-first",
+    scale: Literal["stable", "gradient", "weights", "none"] = "stable",
+    gamma: float = 16.0,
     rank_pattern: Mapping[str, int] | None = None,
     alpha_pattern: Mapping[str, float] | None = None,
     layers: Sequence[int] = (),
@@ -50,15 +62,18 @@ def add_lora(
     without it; `iterations` are those of a fast decomposition, None is the exact one, and `convert` saves the result
     as an ordinary adapter of the weights as they were. `eva` and `corda` first `look` at batches of training data:
     `eva` gives a module at most `rho` times the rank, `corda` learns the task fast (`instruction`) or keeps what the
-    model knows (`knowledge`).
+    model knows (`knowledge`). `lora-ga` also looks, and starts from singular vectors of the gradients: `direction` says
+    which of them A gets, `scale` and `gamma` how large they are. `orthogonal` draws A and B with a product of zero.
 
     Raises:
         UserError: a target matches no module.
     """
     from peft import EvaConfig, LoraConfig
-    from peft.tuners.lora.config import CordaConfig
+    from peft.tuners.lora.config import CordaConfig, LoraGAConfig
 
-    start = init if init != "pissa" or iterations is None else f"pissa_niter_{iterations}"
+    start = init.replace("-", "_")
+    if init == "pissa" and iterations is not None:
+        start = f"pissa_niter_{iterations}"
     config = LoraConfig(
         **common(model, targets, layers, full_modules),
         r=rank,
@@ -80,6 +95,9 @@ def add_lora(
     if init == "corda":
         config.corda_config = CordaConfig(corda_method=CORDA[mode])
         prepare_covariances(model, config, look)
+    if init == "lora-ga":
+        config.lora_ga_config = LoraGAConfig(DIRECTIONS[direction], SCALES[scale], gamma)
+        prepare_gradients(model, config, look)
     adapted = attach(
         model,
         config,
@@ -91,4 +109,6 @@ def add_lora(
         return start_from_activations(adapted, look)
     if init == "corda":
         return keep_covariances(adapted)
+    if init == "lora-ga":
+        return keep_gradients(adapted)
     return keep_start(adapted) if convert else adapted

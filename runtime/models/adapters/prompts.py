@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -51,10 +51,39 @@ def add_prompt(
     return prepare(adapted, gradient_checkpointing=gradient_checkpointing, reentrant=reentrant)
 
 
+def add_p_tuning(
+    model: Any,
+    *,
+    num_tokens: int,
+    network: Literal["mlp", "lstm"] = "mlp",
+    hidden_size: int | None = None,
+    num_layers: int = 2,
+    dropout: float = 0.0,
+    gradient_checkpointing: bool = False,
+    reentrant: bool = False,
+) -> Any:
+    """Return the model with virtual tokens in front of every text that a small network makes (arXiv:2103.10385).
+
+    The network is as wide as the model, or `hidden_size`; `num_layers` and `dropout` are those of the LSTM.
+    """
+    from peft import PromptEncoderConfig
+
+    config = PromptEncoderConfig(
+        task_type="CAUSAL_LM",
+        num_virtual_tokens=num_tokens,
+        encoder_reparameterization_type=network.upper(),
+        encoder_hidden_size=hidden_size or model.config.get_text_config().hidden_size,
+        encoder_num_layers=num_layers,
+        encoder_dropout=dropout,
+    )
+    adapted = attach(model, config)
+    return prepare(adapted, gradient_checkpointing=gradient_checkpointing, reentrant=reentrant)
+
+
 def num_virtual_tokens(model: Any) -> int:
     """Return how many positions the model puts in front of its input."""
     config: Any = getattr(model, "peft_config", {}).get("default")
-    is_prompt = config is not None and config.peft_type == "PROMPT_TUNING"
+    is_prompt = config is not None and config.peft_type in ("PROMPT_TUNING", "P_TUNING")
     return int(config.num_virtual_tokens) if is_prompt else 0
 
 
