@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..spec import Lion, Spec
+from ..spec import Muon, Spec
 from .model import Batch
 
 NEVER = 1_000_000_000
@@ -33,7 +33,8 @@ def deepspeed_config(spec: Spec, batch: Batch) -> dict[str, Any]:
     config["zero_optimization"] = _zero(spec)
     # The program makes the optimizer; it does not come from this file.
     config["zero_allow_untested_optimizer"] = True
-    if isinstance(spec.optimizer, Lion) and spec.deepspeed.offload_optimizer != "none":
+    if spec.deepspeed.offload_optimizer != "none":
+        # It stays the one that was made: accelerate would put an Adam in its place that decays gradients, not weights.
         config["zero_force_ds_cpu_optimizer"] = False
     config["steps_per_print"] = NEVER
     return config
@@ -58,6 +59,8 @@ def _zero(spec: Spec) -> dict[str, Any]:
         zero["stage3_max_reuse_distance"] = chosen.max_reuse_distance
         zero["sub_group_size"] = chosen.sub_group_size
         zero["stage3_gather_16bit_weights_on_model_save"] = True
+        if isinstance(spec.optimizer, Muon):
+            zero["reduce_scatter"] = False  # it wants the gradients of whole matrices
     if chosen.offload_optimizer == "cpu":
         pinned = _or_on_gpu(spec, chosen.pin_memory)
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": pinned}

@@ -39,6 +39,8 @@ def optimizer_class(spec: Spec) -> str:
             name = "transformers.optimization.Adafactor"
         case AdamMini():
             name = "adam_mini.Adam_mini"
+        case Muon() if spec.deepspeed.zero_stage:
+            name = "DeepSpeed's MuonWithAuxAdam on matrices with the update of torch.optim.Muon, AdamW on the rest"
         case Muon():
             name = "torch.optim.Muon on matrices, torch.optim.AdamW on the rest"
         case Galore():

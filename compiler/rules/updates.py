@@ -50,8 +50,8 @@ def check_flattened(spec: Spec) -> Iterator[Diagnostic]:
     """The optimizer needs whole matrices, and DeepSpeed gives it pieces.
 
     From stage 1 on each process updates a flat slice of all parameters laid end to end. A projection, the row and
-    column means of Adafactor, Muon's orthogonal updates, the blocks of Adam-mini and the samples of LISA need
-    the parameters as they are. Schedule-free optimizers show other weights than they train, and Adagrad makes its state
+    column means of Adafactor, the blocks of Adam-mini and the samples of LISA need the parameters as they are. For Muon
+    DeepSpeed puts the gradients of a matrix together first; but then it clips the updates instead of the gradients. Schedule-free optimizers show other weights than they train, and Adagrad makes its state
     for the parameters it is given: neither reaches the slices.
 
     Fails:
@@ -87,7 +87,9 @@ def check_flattened(spec: Spec) -> Iterator[Diagnostic]:
         return
     name = getattr(spec.optimizer, "name", spec.optimizer.type)
     found = None
-    if isinstance(spec.optimizer, AdaFactor | Muon | AdamMini) or name.startswith(WHOLE_NAMES):
+    if isinstance(spec.optimizer, Muon):
+        yield from _muon(spec, stage)
+    if isinstance(spec.optimizer, AdaFactor | AdamMini) or name.startswith(WHOLE_NAMES):
         found = (name, HERE)
     elif isinstance(spec.method, Lisa):
         found = ("lisa", ("method", "type"))
@@ -98,6 +100,20 @@ def check_flattened(spec: Spec) -> Iterator[Diagnostic]:
             found[1],
             labels=(stage_label(spec),),
             helps=("write `zero_stage = 0`, or use `adamw`, whose state is sharded",),
+        )
+
+
+def _muon(spec: Spec, stage: int) -> Iterator[Diagnostic]:
+    if spec.training.max_grad_norm:
+        yield error(
+            "U803",
+            f"under ZeRO stage {stage} Muon's updates would be clipped in place of the gradients",
+            HERE,
+            labels=(
+                stage_label(spec),
+                Label(("training", "max_grad_norm"), "clipped to this"),
+            ),
+            helps=("write `max_grad_norm = 0.0`, or `zero_stage = 0`",),
         )
 
 

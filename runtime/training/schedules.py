@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -173,7 +174,8 @@ class RateScheduler(LRScheduler):
     def get_lr(self) -> list[Any]:
         """Return the learning rate of each group."""
         share = self.share(self.last_epoch)
-        return [base * share for base in self.base_lrs]
+        # torchao keeps rates as tensors.
+        return [float(base) * share for base in self.base_lrs]
 
     def share(self, step: int) -> float:
         """Return the learning rate of a step over its peak."""
@@ -203,7 +205,10 @@ class RateScheduler(LRScheduler):
     def _apply(self) -> None:
         self._last_lr = self.get_lr()
         for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
-            group["lr"] = rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
 
 def _progress(step: int, warmup_steps: int, num_steps: int) -> float:

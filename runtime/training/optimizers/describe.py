@@ -42,7 +42,7 @@ def _group(group: dict[str, Any]) -> dict[str, Any]:
     size = sum(getattr(p, "ds_numel", p.numel()) for p in group["params"])
     told = {
         "parameters": size,
-        "learning_rate": group.get("initial_lr", group["lr"]),
+        "learning_rate": float(group.get("initial_lr", group["lr"])),
         "weight_decay": group.get("weight_decay", 0.0),
     }
     return {**told, **{name: group[name] for name in ("rank", "pattern") if name in group}}
