@@ -177,26 +177,32 @@ METHODS: dict[str, Case] = {
     "road-4": other(
         "road", "RoadConfig", "group_size = 16\nvariant = 4", group_size=16, variant="road_4"
     ),
-    "vblora": other(
-        "vblora",
-        "VBLoRAConfig",
-        "rank = 2\nnum_vectors = 12\nvector_length = 8",
-        r=2,
-        num_vectors=12,
-        vector_length=8,
+    "vblora": evolve(
+        other(
+            "vblora",
+            "VBLoRAConfig",
+            "rank = 2\nnum_vectors = 12\nvector_length = 8",
+            r=2,
+            num_vectors=12,
+            vector_length=8,
+        ),
+        sharded=False,
     ),
-    "vblora-full-modules": other(
-        "vblora",
-        "VBLoRAConfig",
-        "rank = 2\nnum_vectors = 12\nvector_length = 8\ntop_k = 3\nbank_bound = 0.1\nlogits_std = 0.5\n"
-        'full_modules = ["norm"]',
-        r=2,
-        num_vectors=12,
-        vector_length=8,
-        topk=3,
-        init_vector_bank_bound=0.1,
-        init_logits_std=0.5,
-        modules_to_save=["norm"],
+    "vblora-full-modules": evolve(
+        other(
+            "vblora",
+            "VBLoRAConfig",
+            "rank = 2\nnum_vectors = 12\nvector_length = 8\ntop_k = 3\nbank_bound = 0.1\nlogits_std = 0.5\n"
+            'full_modules = ["norm"]',
+            r=2,
+            num_vectors=12,
+            vector_length=8,
+            topk=3,
+            init_vector_bank_bound=0.1,
+            init_logits_std=0.5,
+            modules_to_save=["norm"],
+        ),
+        sharded=False,
     ),
     "prefix": Case(
         '[method]\ntype = "prefix"\nnum_tokens = 5\n',

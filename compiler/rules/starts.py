@@ -20,6 +20,7 @@ from ..spec import (
     OloraInit,
     PissaInit,
     Spec,
+    VbLora,
 )
 from .common import METHOD_TYPE, quantized_base, stage_label, zero_stage
 from .rule import Rule
@@ -71,7 +72,8 @@ def check_pieces(spec: Spec) -> Iterator[Diagnostic]:
 
     Under ZeRO stage 3 each process holds a piece of every matrix, adapters included. AdaLoRA weighs whole adapters
     against each other, the products of LoHa are made from shapes that pieces do not have, trained tokens start
-    from rows of whole embeddings, and LN tuning from copies of whole layers.
+    from rows of whole embeddings, and LN tuning from copies of whole layers. All modules of VB-LoRA share one bank;
+    where that is in pieces, several processes wait for one another for ever.
 
     Fails:
     ```toml
@@ -93,7 +95,7 @@ def check_pieces(spec: Spec) -> Iterator[Diagnostic]:
         return
     if isinstance(method, Lora) and method.trainable_tokens:
         path, name = ("method", "trainable_tokens"), "trainable_tokens"
-    elif not isinstance(method, AdaLora | Loha | LnTuning):
+    elif not isinstance(method, AdaLora | Loha | LnTuning | VbLora):
         return
     yield error(
         "A835",
