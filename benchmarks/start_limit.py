@@ -1,10 +1,18 @@
-"""A bare script: import, load, adapt, one step. Prints a line when the step is over."""
+"""A bare script: import, load, adapt, one step. Prints a line when the step is over.
+
+With `--lean`, without the optional libraries that a compiled run leaves out, too.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+
+if "--lean" in sys.argv:
+    from tunec.runtime.libraries import leave_out
+
+    leave_out(unless=())
 
 import torch
 from peft import LoraConfig, get_peft_model

@@ -57,6 +57,7 @@ def main() -> None:
     _write_inputs(options)
     seconds: dict[str, list[float]] = {
         "bare script": [],
+        "bare script, lean": [],
         "launch.sh": [],
         "launch.sh, prepared": [],
     }
@@ -64,6 +65,7 @@ def main() -> None:
         script = Path(__file__).resolve().parent / "start_limit.py"
         words = [sys.executable, str(script), str(options.model), str(FOLDER / "rows.json")]
         seconds["bare script"].append(_until("step 1", words))
+        seconds["bare script, lean"].append(_until("step 1", [*words, "--lean"]))
         shutil.rmtree(FOLDER / "cache", ignore_errors=True)
         seconds["launch.sh"].append(_until("step 1/1", ["run/launch.sh", "--overwrite"]))
         seconds["launch.sh, prepared"].append(_until("step 1/1", ["run/launch.sh", "--overwrite"]))

@@ -9,6 +9,7 @@ from attrs import frozen
 from ..diagnostics import Diagnostic, Label, error
 from ..facts import Facts
 from ..spec import Full, Spec
+from .activations import activation_bytes
 from .batch import micro_size
 from .common import WHOLE
 from .counts import trained_and_added
@@ -68,8 +69,8 @@ def estimate(spec: Spec, facts: Facts, micro: int, parameters: Parameters | None
     """Return the expected peak of one process, or None where the model is not here.
 
     States follow Rajbhandari et al. 2019 (arXiv:1910.02054, section 3): 4 bytes a gradient in fp32, 2 in 16 bits, and
-    what the optimizer keeps, which is 8 bytes of moments for Adam, and 4 of master weights in 16 bits. Stages 1, 2 and 3 divide
-    optimizer state, gradients and weights by the number of processes.
+    what the optimizer keeps, which is 8 bytes of moments for Adam, and 4 of master weights in 16 bits. Stages 1, 2 and 3
+    divide optimizer state, gradients and weights by the number of processes.
     """
     if parameters is None:
         return None
@@ -87,32 +88,12 @@ def estimate(spec: Spec, facts: Facts, micro: int, parameters: Parameters | None
         weights=weights,
         gradients=gradients,
         optimizer=average + (0 if offloaded else states),
-        activations=_activations(spec, facts, micro, width),
+        activations=activation_bytes(spec, facts.model, micro=micro, width=width),
         other=PROCESS_BYTES[spec.launch.device] + LOSS_CHUNK_BYTES,
         host_optimizer=states if offloaded else 0,
         checkpoint=saved,
         final=written * width,
     )
-
-
-def _activations(spec: Spec, facts: Facts, micro: int, width: int) -> int:
-    """Bytes kept for the backward pass by a pre-norm decoder, at full sample length.
-
-    A layer keeps, for each token: two norm inputs and outputs, queries, keys and values before and after
-    rotation, the attention output, and four vectors of the gated MLP. With gradient checkpointing only each
-    layer's input stays, and one layer at a time is recomputed.
-    """
-    model = facts.model
-    hidden = model.number("hidden_size") or 0
-    layers = model.number("num_hidden_layers") or 0
-    heads = model.number("num_attention_heads") or 1
-    key_heads = model.number("num_key_value_heads") or heads
-    inner = model.number("intermediate_size") or 4 * hidden
-    keys = hidden * key_heads // heads
-    layer = 4 * hidden + 2 * (hidden + keys) + keys + 2 * hidden + 4 * inner
-    tokens = micro * spec.data.max_length
-    kept = layers * hidden + layer if spec.training.gradient_checkpointing else layers * layer
-    return tokens * kept * width
 
 
 def check_memory(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
