@@ -109,8 +109,10 @@ def test_run(room: Path, kind: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
     start = load_file(room / "model" / "model.safetensors")
     found = {name: value.detach() for name, value in model.named_parameters()}
     assert distance(found, expected, start) < 0.005
-    unrounded, _ = trained(room, FULL + RUN, f"{kind}-unrounded")
-    assert distance(load_file(unrounded / "final" / "model.safetensors"), expected, start) > 0.05
+    if kind == "int4":
+        unrounded, _ = trained(room, FULL + RUN, "unrounded")
+        plainly = load_file(unrounded / "final" / "model.safetensors")
+        assert distance(plainly, expected, start) > 0.05
 
     rounded = logits(model)
     plain = transformers.AutoModelForCausalLM.from_pretrained(str(run_dir / "final"))
