@@ -61,7 +61,8 @@ def test_keys_for_set() -> None:
 def test_choices_for_set() -> None:
     """Kinds, words and booleans; where anything goes, nothing is offered."""
     kinds = names("plan", "--set", "method.type=l")
-    assert kinds == [f"method.type={kind}" for kind in ("lora", "loha", "lokr", "lisa")]
+    found = ("lora", "loha", "lokr", "ln-tuning", "lisa")
+    assert kinds == [f"method.type={kind}" for kind in found]
     assert names("plan", "--set", "data.shuffle=") == ["data.shuffle=true", "data.shuffle=false"]
     assert names("plan", "--set", "deepspeed.zero_stage=") == [
         f"deepspeed.zero_stage={stage}" for stage in range(4)
