@@ -178,6 +178,9 @@ ADAPTERS = {
     "oft": '[method]\ntype = "oft"\n',
     "adalora": '[method]\ntype = "adalora"\n',
     "vera": '[method]\ntype = "vera"\n',
+    "miss": '[method]\ntype = "miss"\nrank = 8\nvariant = "bat"\n',
+    "shira": '[method]\ntype = "shira"\nrank = 2\n',
+    "hra": '[method]\ntype = "hra"\nrank = 4\n',
     "prompt": '[method]\ntype = "prompt"\n',
 }
 
@@ -187,7 +190,8 @@ ADAPTERS = {
 def test_methods(room: Path, method: str, name: str) -> None:
     """Other adapters live beside quantized weights as well, or are refused."""
     text = ADAPTERS[method] + QUANTIZATIONS[name] + RUN
-    if (method, name) == ("adalora", "hqq-4"):
+    # HRA would take the whole numbers of int8 for the weights, without a word.
+    if method == "hra" or (method, name) in (("adalora", "hqq-4"), ("shira", "hqq-4")):
         spec = tiny.write_spec(room / "refused.toml", text)
         assert "Q611" in [finding.code for finding in analyse(spec, {}).diagnostics]
         return
