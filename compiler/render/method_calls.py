@@ -118,7 +118,8 @@ def _targeted(method: Any, plan: Plan) -> Iterator[Arg]:
 def _lora(method: Lora, micro: int) -> Iterator[Arg]:
     names: dict[str, Any] = {"rank_stabilized": False, "dora": False, "bias": "none"}
     yield from _given({name: getattr(method, name) for name in names}, names)
-    if not isinstance(method.init, LoftqInit):  # it comes after, with the weights before they were quantized
+    # LoftQ comes after, with the weights from before they were quantized.
+    if not isinstance(method.init, LoftqInit):
         yield from _given({"init": method.init.type}, {"init": "default"})
     if isinstance(method.init, PissaInit):
         if not method.init.exact:

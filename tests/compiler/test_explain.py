@@ -90,7 +90,10 @@ def test_a_setting_of_several_kinds_names_them_all() -> None:
     )
     text = explain("method.dropout")
     assert text is not None
-    assert '  [method] type = "lora" | "adalora" | "vera" | "randlora" | "miss" | "vblora": Dropout on the adapters' in text
+    assert (
+        '  [method] type = "lora" | "adalora" | "vera" | "randlora" | "miss" | "vblora": Dropout on the adapters'
+        in text
+    )
 
 
 def test_one_kind_can_be_asked_for() -> None:
