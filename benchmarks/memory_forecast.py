@@ -60,7 +60,7 @@ METHODS = {
     "freeze": '[method]\ntype = "freeze"\nblocks = 4\n',
     "QLoRA": '[method]\ntype = "lora"\nrank = 16\n[quantization]\ntype = "bitsandbytes"\nbits = 4\n',
 }
-SHAPES = ((256, 4, False), (1024, 1, False), (1024, 4, True))
+SHAPES = ((256, 4, False), (1024, 2, False), (1024, 2, True))
 """Length, rows in a batch, gradient checkpointing."""
 
 

@@ -105,6 +105,29 @@ def activation_bytes(spec: Spec, model: ModelFacts, *, micro: int, width: int) -
     return micro * spec.data.max_length * (total + size.passing + ends) * width
 
 
+def hole_bytes(spec: Spec, model: ModelFacts, *, micro: int, width: int, activations: int) -> int:
+    """Return the bytes that the C library's allocator holds on to between tensors that are kept; 0 on a GPU.
+
+    No formula: shares of what is kept (with checkpointing, of what one block keeps), fitted to the measurements in
+    `benchmarks/README.md`. Adapters leave more of them, since each makes results that are gone at once.
+    """
+    if spec.launch.device != "cpu":
+        return 0
+    share, blocks = _holes(spec)
+    if not spec.training.gradient_checkpointing:
+        return int(share * activations)
+    most = max(_kept(spec, model, sizes(model)), default=0)
+    return blocks * micro * spec.data.max_length * most * width
+
+
+def _holes(spec: Spec) -> tuple[float, int]:
+    if isinstance(spec.method, Freeze):
+        return 0.0, 6
+    if isinstance(spec.method, Full | Lisa):
+        return 0.25, 12
+    return (0.83, 20) if spec.quantization.type == "none" else (1.16, 34)
+
+
 def _kept(spec: Spec, model: ModelFacts, size: Sizes) -> list[int]:
     """Return the elements a token keeps in each block, from the first through which gradients flow."""
     method, count = spec.method, num_blocks(model) or 0

@@ -9,7 +9,7 @@ from attrs import frozen
 from ..diagnostics import Diagnostic, Label, error
 from ..facts import Facts
 from ..spec import Full, Spec
-from .activations import activation_bytes
+from .activations import activation_bytes, hole_bytes
 from .batch import micro_size
 from .common import WHOLE
 from .counts import trained_and_added
@@ -22,8 +22,8 @@ GIB = 2**30
 
 LOSS_CHUNK_BYTES = 3 * 64 * 2**20
 """Logits of one chunk, their exponentials and the gradient (see the fused loss of the runtime)."""
-PROCESS_BYTES = {"cpu": 1_000 * 2**20, "gpu": 1_200 * 2**20}
-"""Interpreter, libraries and allocator slack; on a GPU its context."""
+PROCESS_BYTES = {"cpu": 430 * 2**20, "gpu": 1_200 * 2**20}
+"""Interpreter and libraries; on a GPU its context and allocator slack."""
 
 
 @frozen
@@ -84,12 +84,14 @@ def estimate(spec: Spec, facts: Facts, micro: int, parameters: Parameters | None
     offloaded = spec.deepspeed.offload_optimizer == "cpu" and spec.launch.device == "gpu"
     written = parameters.total if isinstance(spec.method, WHOLE) else parameters.trainable
     saved = kept + average + written * width
+    activations = activation_bytes(spec, facts.model, micro=micro, width=width)
+    holes = hole_bytes(spec, facts.model, micro=micro, width=width, activations=activations)
     return Memory(
         weights=weights,
         gradients=gradients,
         optimizer=average + (0 if offloaded else states),
-        activations=activation_bytes(spec, facts.model, micro=micro, width=width),
-        other=PROCESS_BYTES[spec.launch.device] + LOSS_CHUNK_BYTES,
+        activations=activations,
+        other=PROCESS_BYTES[spec.launch.device] + LOSS_CHUNK_BYTES + holes,
         host_optimizer=states if offloaded else 0,
         checkpoint=saved,
         final=written * width,
