@@ -193,6 +193,13 @@ IMPORTED_AS: Mapping[str, str] = {
 }
 """What the optional libraries that transformers and peft look for are imported as."""
 
+BRINGS: Mapping[str, tuple[str, ...]] = {
+    "galore-torch": ("bitsandbytes",),
+    "apollo-torch": ("bitsandbytes",),
+    "unsloth": (*IMPORTED_AS.values(), "datasets"),
+}
+"""Optional libraries that a package imports itself, whatever is used of it."""
+
 
 def optional_libraries(spec: Spec, model: ModelFacts, *, training: bool) -> list[str]:
     """Return the import names of the optional libraries a run needs: in training, or only to load its model.
@@ -205,7 +212,8 @@ def optional_libraries(spec: Spec, model: ModelFacts, *, training: bool) -> list
     if not model.has_config and model.state != "gguf":
         return sorted(IMPORTED_AS.values())
     found = needs(spec, model) if training else [Need(*need) for need in _quantization(spec, model)]
-    return sorted({IMPORTED_AS[need.package] for need in found if need.package in IMPORTED_AS})
+    named = {IMPORTED_AS[need.package] for need in found if need.package in IMPORTED_AS}
+    return sorted(named.union(*(BRINGS.get(need.package, ()) for need in found)))
 
 
 def installed(wanted: list[Need]) -> dict[str, str | None]:

@@ -40,6 +40,13 @@ def nested(call: Call, indent: int) -> str:
     )
 
 
+def inline(call: Call, indent: int) -> str:
+    """Return a call in one line where it is a short one, else as `nested` does."""
+    text = f"{call.function}({', '.join(f'{arg.name}={arg.text}' for arg in call.args)})"
+    is_short = len(text) <= 60 and "\n" not in text and not any(arg.reason for arg in call.args)
+    return text if is_short else nested(call, indent)
+
+
 class Places:
     """Paths of the spec as Python text, relative to the run folder so that a checkout can move."""
 

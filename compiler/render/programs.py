@@ -12,9 +12,9 @@ from ..plan import Batch, Plan
 from ..plan.honoured import written_sources
 from ..plan.layout import has_packed_rows, packing, too_long
 from ..rules.evaluation import each_source
-from ..spec import Data, FileTemplate, Pretraining, Sft, Spec
+from ..spec import Data, FileTemplate, Sft, Spec
 from ..version import VERSION
-from .calls import Arg, Call, Places, nested
+from .calls import Arg, Call, Places, inline, nested
 from .environment import render
 from .literals import python_literal
 from .loftq_calls import loftq_call
@@ -27,13 +27,11 @@ from .model_calls import (
     tokenizer_args,
     weights_dtype,
 )
+from .objective_calls import objective_call
 from .optimizer_calls import average_args, lisa_args, optimizer_call
 from .schedule_calls import schedule_text
 from .sources import source_call
 from .structure_calls import after_adapting, after_loading, before_loading, rounding_args
-
-OBJECTIVES = {Sft: "Sft", Pretraining: "Pretraining"}
-"""The class of the runtime for each objective that it trains with."""
 
 
 def render_programs(plan: Plan) -> dict[str, str]:
@@ -101,7 +99,7 @@ def _paths(plan: Plan) -> Iterator[str]:
 def _train(plan: Plan, places: Places) -> dict[str, object]:
     spec = plan.spec
     return {
-        "objective": _objective(spec),
+        "objective": inline(objective_call(plan, places), 16),
         "fingerprint": plan.fingerprint,
         "seed": spec.training.seed,
         "packages": optional_libraries(spec, plan.facts.model, training=True),
@@ -120,12 +118,6 @@ def _train(plan: Plan, places: Places) -> dict[str, object]:
         "fit": _fit_args(plan),
         "optimizer": optimizer_call(plan),
     }
-
-
-def _objective(spec: Spec) -> str:
-    weight = spec.model.moe_aux_loss
-    given = "" if weight is None else f"router_loss={python_literal(float(weight))}"
-    return f"{OBJECTIVES[type(spec.objective)]}({given})"
 
 
 def _pack(plan: Plan) -> Call | None:

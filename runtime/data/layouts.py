@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,12 +29,31 @@ class Collator:
     padding_free: bool = False
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Return the tensors of a micro batch, each `[rows, longest]` but `num_tokens`, all int64."""
+        """Return the tensors of a micro batch, each `[rows, longest]` but `num_tokens`, all int64.
+
+        Of pairs the chosen come first, then the rejected in the same order: `[2 * samples, longest]`. Samples with a
+        value (a margin, or good or bad) give `values`, fp32 `[samples]`, NaN where one has none. Where samples are
+        pairs or have values, `counted` says which count, fp32 `[samples]`.
+        """
+        if any(sample.rejected is not None or sample.value is not None for sample in samples):
+            return self._judged(samples)
         if self.padding_free:
             return self._apart([joined(samples)])
         if any(sample.parts for sample in samples):
             return self._apart(samples)
         return collate(samples, pad_token_id=self.pad_token_id, pad_multiple=self.pad_multiple)
+
+    def _judged(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        others = [sample.rejected for sample in samples if sample.rejected is not None]
+        batch = collate(
+            [*samples, *others], pad_token_id=self.pad_token_id, pad_multiple=self.pad_multiple
+        )
+        values = [math.nan if sample.value is None else sample.value for sample in samples]
+        return {
+            **batch,
+            "values": torch.tensor(values, dtype=torch.float32),
+            "counted": torch.ones(len(samples), dtype=torch.float32),
+        }
 
     def _apart(self, rows: Sequence[Sample]) -> dict[str, Tensor]:
         batch = collate(rows, pad_token_id=self.pad_token_id, pad_multiple=self.pad_multiple)
@@ -82,6 +102,8 @@ class Batches(Dataset[dict[str, Tensor]]):
         if not indices:
             batch["labels"] = torch.full_like(batch["labels"], IGNORED)
             batch["num_tokens"] = torch.tensor(0)
+            if "counted" in batch:
+                batch["counted"].zero_()
         return batch
 
 

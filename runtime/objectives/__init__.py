@@ -1,6 +1,8 @@
-"""Objectives: one module each, a loss as a pure function of a model and a batch."""
+"""Objectives: one module each, a loss as a pure function of tensors."""
 
+from .base import Objective
 from .pretraining import Pretraining
+from .references import AdapterOff
 from .sft import Sft
 
-__all__ = ["Pretraining", "Sft"]
+__all__ = ["AdapterOff", "Objective", "Pretraining", "Sft"]

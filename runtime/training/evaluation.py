@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from ..data.layouts import Batches
 from ..data.loader import Loading
+from ..objectives.tally import means
 from .metrics import EVAL_LOSS
 
 
@@ -30,18 +31,23 @@ class Evaluation:
         return self._loader
 
 
-def mean_losses(names: Sequence[str], totals: Tensor) -> dict[str, float]:
-    """Return `eval_loss`, every item counted once, and `eval_loss/NAME` for each set that has a name.
+def mean_losses(sets: Sequence[str], measures: Sequence[str], totals: Tensor) -> dict[str, float]:
+    """Return `eval_loss` and `eval_MEASURE`, every item counted once, and `eval_loss/SET` for each set with a name.
 
-    `totals` holds summed loss and number of items of each set, fp64 `[sets, 2]`.
+    `totals` holds sum and count of the loss and of each measure of each set, fp64 `[sets, 1 + measures, 2]`.
     """
-    each = {
-        f"{EVAL_LOSS}/{name}": _mean(total)
-        for name, total in zip(names, totals, strict=True)
-        if name
+    return {
+        **_means(measures, totals.sum(0)),
+        **{
+            f"{name}/{chosen}": value
+            for chosen, total in zip(sets, totals, strict=True)
+            if chosen
+            for name, value in _means(measures, total).items()
+        },
     }
-    return {EVAL_LOSS: _mean(totals.sum(0)), **each}
 
 
-def _mean(total: Tensor) -> float:
-    return float(total[0] / total[1].clamp(min=1))
+def _means(measures: Sequence[str], totals: Tensor) -> dict[str, float]:
+    loss, *others = totals.tolist()
+    found = means({f"eval_{name}": value for name, value in zip(measures, others, strict=True)})
+    return {EVAL_LOSS: loss[0] / max(loss[1], 1), **found}

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import transformers
@@ -25,6 +25,8 @@ from ..models.adapters.saving import belongs_to_adapter, prompt_parameters, writ
 from ..models.quantization import num_parameters
 from ..models.saved import save_tokenizer
 from ..models.sharded import gathered, whole_state
+from ..objectives.base import Objective
+from ..objectives.tally import means
 from ..session import Session
 from ..storage import commit_directory, disk_errors, prune, staging_directory
 from .average import WeightAverage
@@ -39,22 +41,6 @@ from .optimizers.describe import description, in_words
 from .progress import Progress
 from .rank_budget import RankBudget
 from .schedules import Name, Plateau, RateScheduler, Schedule
-
-
-class Objective(Protocol):
-    """What an objective offers the trainer."""
-
-    def attach(self, model: Any) -> str:
-        """Prepare the model and say how the loss is computed."""
-        ...
-
-    def num_items(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return what the summed loss of a batch is divided by."""
-        ...
-
-    def loss_sum(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the summed loss of a micro batch."""
-        ...
 
 
 class Trainer(transformers.Trainer):  # type: ignore[misc]
@@ -185,14 +171,20 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
         """Return the items of the whole step, over all its micro batches and processes (at least 1)."""
-        counts = torch.zeros(2, dtype=torch.long, device=device)
+        # In fp64 token counts are exact, and weights are not rounded.
+        counts = torch.zeros(2, dtype=torch.float64, device=device)
         self.rank_budget.micro_batches = sum(map(len, batch_samples))
-        for batch in (batch for batches in batch_samples for batch in batches):
+        step = [batch for batches in batch_samples for batch in batches]
+        if self.objective.looks_ahead:
+            ahead = (self._prepare_inputs(batch) for batch in step)
+            with torch.no_grad():
+                self.objective.look_ahead(self.model_wrapped, ahead, self._reduce)
+        for batch in step:
             counts[0] += self.objective.num_items(batch).to(device)
             counts[1] += num_tokens(batch).to(device)
         self._reduce(counts)
         self.step_tokens = int(counts[1])
-        return counts[0].clamp(min=1)
+        return torch.where(counts[0] > 0, counts[0], 1.0)
 
     def compute_loss(
         self,
@@ -219,6 +211,15 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
             return None
         self._reduce(sums)
         return float(sums[0] / sums[1].clamp(min=1))
+
+    def measured(self) -> dict[str, list[float]]:
+        """Return sum and count of what was measured beside the loss in the step that ends, over all processes."""
+        tally = self.objective.tally
+        if not tally.names:
+            return {}
+        totals = tally.take(self.args.device)
+        self._reduce(totals)
+        return dict(zip(tally.names, totals.tolist(), strict=True))
 
     def _reduce(self, values: Tensor, operation: Any = None) -> None:
         if self.session.num_ranks > 1:
@@ -275,16 +276,21 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
             totals = torch.stack([self._totals(model, each) for each in self.evaluations])
         self._reduce(totals)
         model.train()
-        return mean_losses([each.name for each in self.evaluations], totals)
+        names = [each.name for each in self.evaluations]
+        return mean_losses(names, self.objective.tally.names, totals)
 
     def _totals(self, model: Any, evaluation: Evaluation) -> Tensor:
-        """Return the summed loss and the number of items of this process's share, fp64 `[2]`."""
-        totals = torch.zeros(2, dtype=torch.float64, device=self.args.device)
-        for batch in evaluation.batches(self.loading, on_gpu=self.on_gpu):
+        """Return sum and count of the loss, and of each measure, over this process's share, fp64 `[1 + measures, 2]`."""
+        batches = evaluation.batches(self.loading, on_gpu=self.on_gpu)
+        if self.objective.looks_ahead:
+            ahead = (self._prepare_inputs(batch) for batch in batches)
+            self.objective.look_ahead(model, ahead, self._reduce)
+        loss = torch.zeros((1, 2), dtype=torch.float64, device=self.args.device)
+        for batch in batches:
             inputs = self._prepare_inputs(batch)
-            totals[0] += self.objective.loss_sum(model, inputs).double()
-            totals[1] += self.objective.num_items(inputs)
-        return totals
+            loss[0, 0] += self.objective.loss_sum(model, inputs).double()
+            loss[0, 1] += self.objective.num_items(inputs)
+        return torch.cat([loss, self.objective.tally.take(self.args.device)])
 
     def _eval_order(self, samples: Samples, size: MicroSize) -> list[list[int]]:
         session = self.session
@@ -373,6 +379,7 @@ class _Conductor(
         self.log_every = log_every
         self.window_loss = 0.0
         self.window_steps = 0
+        self.window_measures: dict[str, list[float]] = {}
         self.router_loss: float | None = None
         self.metrics: MetricsFile | None = None
         self.progress: Progress | None = None
@@ -384,6 +391,7 @@ class _Conductor(
             "attributes": {
                 "window_loss": self.window_loss,
                 "window_steps": self.window_steps,
+                "window_measures": self.window_measures,
                 "tokens_seen": self.trainer.tokens_seen,
             },
         }
@@ -394,6 +402,7 @@ class _Conductor(
         if step:
             saved = state.stateful_callbacks[type(self).__name__]["attributes"]
             self.window_loss, self.window_steps = saved["window_loss"], saved["window_steps"]
+            self.window_measures = saved["window_measures"]
             trainer.tokens_seen = saved["tokens_seen"]
             trainer.rank_budget.load(trainer.session.resume_from)
         if trainer.collator.padding_free or _is_packed(trainer.samples):
@@ -420,6 +429,9 @@ class _Conductor(
         flag = torch.tensor(int(trainer.session.life.stop_requested()), device=args.device)
         trainer._reduce(flag, torch.distributed.ReduceOp.MAX)
         self.router_loss = trainer.router_loss()
+        for name, found in trainer.measured().items():
+            known = self.window_measures.get(name, [0.0, 0.0])
+            self.window_measures[name] = [a + b for a, b in zip(known, found, strict=True)]
         last = step >= trainer.num_steps
         trainer.stopped = bool(flag) and not last
         control.should_log = True
@@ -438,9 +450,7 @@ class _Conductor(
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         step = state.global_step
         if EVAL_LOSS in logs:
-            self._write(
-                {"step": step, **{n: v for n, v in logs.items() if n.startswith(EVAL_LOSS)}}
-            )
+            self._write({"step": step, **{n: v for n, v in logs.items() if n.startswith("eval_")}})
             if self.progress:
                 self.progress.say(f"step {step}: evaluation loss {told_losses(logs)}")
         elif "loss" in logs:
@@ -477,8 +487,8 @@ class _Conductor(
             }
             if self.router_loss is not None:
                 row["router_loss"] = self.router_loss
-            self._write(row)
-            self.window_loss, self.window_steps = 0.0, 0
+            self._write({**row, **means(self.window_measures)})
+            self.window_loss, self.window_steps, self.window_measures = 0.0, 0, {}
 
     def _write(self, row: Mapping[str, Any]) -> None:
         if self.metrics:

@@ -42,3 +42,30 @@ def test_nothing_is_left_out_once_transformers_is_there() -> None:
         "import datasets; print(datasets.__name__)"
     )
     assert told(code) == ["datasets"]
+
+
+def test_optimizers_find_what_they_import() -> None:
+    """GaLore and APOLLO import bitsandbytes whichever of their optimizers is used: their runs must not leave it out."""
+    from tunec.compiler import from_toml
+    from tunec.compiler.facts.model import ModelFacts
+    from tunec.compiler.facts.versions import optional_libraries
+
+    modules = {
+        "galore_torch": 'type = "galore"',
+        "apollo_torch": 'type = "apollo"',
+        "badam": 'type = "badam"',
+        "lomo_optim": 'type = "transformers"\nname = "lomo"',
+        "schedulefree": 'type = "transformers"\nname = "schedule_free_adamw"',
+    }
+    model = ModelFacts(state="folder", config={"model_type": "llama"})
+    sections = '[run]\noutput_dir = "r"\n[model]\npath = "m"\n[data]\nsources = []\n[method]\ntype = "full"\n[batch]\n'
+    lines = ["from tunec.runtime.libraries import OPTIONAL, leave_out", "import sys"]
+    for module, optimizer in modules.items():
+        spec = from_toml(f"{sections}[optimizer]\n{optimizer}\n")
+        packages = optional_libraries(spec, model, training=True)
+        lines += [
+            f"leave_out(unless={packages!r}); import {module}; print({module}.__name__)",
+            "for name in OPTIONAL:",
+            "    if sys.modules.get(name, 0) is None: del sys.modules[name]",
+        ]
+    assert told("\n".join(lines)) == list(modules)

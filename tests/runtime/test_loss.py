@@ -12,22 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
+from toy import VOCABULARY, Widths, batch_of, llama, naive, samples, trained
 
 from tunec.runtime import models
 from tunec.runtime.data.batches import collate
 from tunec.runtime.data.samples import IGNORED, Sample
 from tunec.runtime.errors import UserError
-from tunec.runtime.objectives import Sft, head
-from tunec.runtime.objectives.head import linear_cross_entropy_sum
-
-VOCABULARY = 57
+from tunec.runtime.objectives import Sft, chunked, head, scores
+from tunec.runtime.objectives.chunked import linear_cross_entropy_sum
 
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a chunk hold three tokens of the small vocabulary."""
-    monkeypatch.setattr(head, "CHUNK_ELEMENTS", 3 * VOCABULARY + 5)
+    monkeypatch.setattr(chunked, "CHUNK_ELEMENTS", 3 * VOCABULARY + 5)
 
 
 def inputs(
@@ -86,12 +84,15 @@ def test_weights_of_tokens(tokens: int) -> None:
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_a_batch_with_weights(fused: bool, tiny_model: Path) -> None:
+def test_a_batch_with_weights(
+    fused: bool, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The mean over a batch is the weighted mean over its tokens, fused with the head or not."""
     model = models.load_causal_lm(tiny_model, dtype="fp32")
     objective = Sft()
-    if fused:
-        objective.attach(model)
+    if not fused:
+        monkeypatch.setattr(scores, "fuse_head", lambda model: None)
+    assert (objective.attach(model) == "fused head and loss") == fused
     samples = [
         Sample([1, 5, 6, 7], [IGNORED, 5, 6, 7], weights=[0, 1, 0.5, 0.25]),
         Sample([1, 8, 9], [IGNORED, IGNORED, 9]),
@@ -155,7 +156,7 @@ def test_chunks_change_nothing(tokens: int, chunk: int) -> None:
     for size in (chunk * VOCABULARY, 2**24):
         hidden, weight, bias, targets = inputs(tokens)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(head, "CHUNK_ELEMENTS", size)
+            patch.setattr(chunked, "CHUNK_ELEMENTS", size)
             loss = linear_cross_entropy_sum(hidden, weight, bias, targets)
         results.append([loss, *gradients(loss, hidden, weight, bias)])
     torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-4)
@@ -171,64 +172,6 @@ def test_only_what_is_trained_is_computed() -> None:
 
 
 # On a model
-
-
-def llama(*, tied: bool, kind: str = "full", **config: Any) -> Any:
-    """Return a tiny model ready to train, with random adapters for LoRA so that B is not zero."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(1)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=16,
-            intermediate_size=24,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            tie_word_embeddings=tied,
-            initializer_range=0.2,
-            bos_token_id=0,
-            eos_token_id=1,
-            pad_token_id=2,
-            **config,
-        )
-    )
-    if kind == "full":
-        return models.train_all(model)
-    targets = {"lora": ["q_proj", "down_proj"], "lora-head": ["q_proj", "lm_head"]}[kind]
-    adapted = models.add_lora(model, rank=2, alpha=4, dropout=0.0, targets=targets)
-    with torch.no_grad():
-        for name, parameter in adapted.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_()
-    return adapted
-
-
-def samples(*lengths: int) -> list[Sample]:
-    """Return samples whose first third is a prompt."""
-    generator = torch.Generator().manual_seed(7)
-    rows = []
-    for length in lengths:
-        ids = torch.randint(3, VOCABULARY, (length,), generator=generator).tolist()
-        prompt = length // 3
-        rows.append(Sample(ids, [IGNORED] * prompt + ids[prompt:]))
-    return rows
-
-
-def batch_of(rows: list[Sample]) -> dict[str, Tensor]:
-    return collate(rows, pad_token_id=2)
-
-
-def naive(model: Any, batch: dict[str, Tensor]) -> Tensor:
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    return functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten(), reduction="sum"
-    )
-
-
-def trained(model: Any) -> list[Tensor]:
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -291,23 +234,6 @@ def test_logits_come_back_after_a_failure() -> None:
     with pytest.raises(IndexError):
         objective.loss_sum(model, bad)
     assert model(input_ids=torch.tensor([[3, 4]])).logits.shape == (1, 2, VOCABULARY)
-
-
-class Widths(TorchDispatchMode):
-    """Records the largest number of rows of a result that is as wide as the vocabulary."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func is torch.ops.aten.t.default:
-            return result  # the weight seen from its other side
-        for value in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(value, Tensor) and value.dim() and value.shape[-1] == VOCABULARY:
-                self.rows = max(self.rows, value.numel() // VOCABULARY)
-        return result
 
 
 @pytest.fixture

@@ -1,0 +1,35 @@
+"""The objective in programs: its class in the runtime and its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..plan import Plan
+from ..spec import Pretraining, Sft
+from .calls import Arg, Call, Places
+from .literals import python_literal
+
+Args = Callable[[Any, Plan, Places], Iterator[Arg]]
+
+
+def objective_call(plan: Plan, places: Places) -> Call:
+    """Return the call that makes the objective; it stands as an argument of `training.fit`."""
+    objective = plan.spec.objective
+    name, args = OBJECTIVES[type(objective)]
+    found = list(args(objective, plan, places))
+    weight = plan.spec.model.moe_aux_loss
+    if weight is not None:
+        found.append(Arg("router_loss", python_literal(float(weight))))
+    return Call(f"objectives.{name}", tuple(found))
+
+
+def _none(objective: Any, plan: Plan, places: Places) -> Iterator[Arg]:
+    return iter(())
+
+
+OBJECTIVES: dict[type, tuple[str, Args]] = {
+    Sft: ("Sft", _none),
+    Pretraining: ("Pretraining", _none),
+}
+"""The class of the runtime for each objective of the spec, and what it is told."""
