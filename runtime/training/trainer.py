@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +14,26 @@ from torch.utils.data import DataLoader
 from ..data.batches import GlobalBatches, MicroBatches, MicroSize, lengths_of
 from ..data.layouts import Batches, Collator, eval_batches, num_tokens
 from ..data.loader import Loading
-from ..data.packing import PackedSamples
 from ..data.samples import Samples
-from ..data.stream.reader import StreamedSamples
-from ..errors import ExitCode, UserError
 from ..models.adapters import is_adapted
 from ..models.adapters.saving import belongs_to_adapter, prompt_parameters, write_adapter
 from ..models.quantization import num_parameters
 from ..models.saved import save_tokenizer
 from ..models.sharded import gathered, whole_state
 from ..objectives.base import Objective
-from ..objectives.tally import means
 from ..session import Session
 from ..storage import commit_directory, disk_errors, prune, staging_directory
 from .average import WeightAverage
 from .block_sampler import BlockSampler
+from .conductor import Conductor
 from .engine import allow_steps, averaged, tell_norms, without_first_step
 from .evaluation import Evaluation, mean_losses
-from .isolation import check_isolation
 from .lisa import Lisa
-from .metrics import EVAL_LOSS, MetricsFile, told_losses
+from .metrics import EVAL_LOSS
 from .optimizers import Optimizer
 from .optimizers.describe import description, in_words
-from .progress import Progress
 from .rank_budget import RankBudget
-from .schedules import Name, Plateau, RateScheduler, Schedule
+from .schedules import Name, RateScheduler, Schedule
 
 
 class Trainer(transformers.Trainer):  # type: ignore[misc]
@@ -111,7 +104,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
             train_dataset=Batches(train, collator),
             processing_class=tokenizer,
             data_collator=collator,
-            callbacks=[_Conductor(self, log_every)],
+            callbacks=[Conductor(self, log_every)],
         )
         if lisa is not None:
             self.add_callback(BlockSampler(self.model, lisa, session.seed))
@@ -366,140 +359,6 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
     def _barrier(self) -> None:
         if self.session.num_ranks > 1:
             torch.distributed.barrier()
-
-
-class _Conductor(
-    transformers.TrainerCallback,  # type: ignore[misc]
-    transformers.trainer_callback.ExportableState,  # type: ignore[misc]
-):
-    """Decides after each step what happens next, and writes the numbers down."""
-
-    def __init__(self, trainer: Trainer, log_every: int) -> None:
-        self.trainer = trainer
-        self.log_every = log_every
-        self.window_loss = 0.0
-        self.window_steps = 0
-        self.window_measures: dict[str, list[float]] = {}
-        self.router_loss: float | None = None
-        self.metrics: MetricsFile | None = None
-        self.progress: Progress | None = None
-
-    def state(self) -> dict[str, Any]:
-        """Return what a resumed run needs to write the same lines."""
-        return {
-            "args": {},
-            "attributes": {
-                "window_loss": self.window_loss,
-                "window_steps": self.window_steps,
-                "window_measures": self.window_measures,
-                "tokens_seen": self.trainer.tokens_seen,
-            },
-        }
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        trainer, step = self.trainer, state.global_step
-        trainer.average.begin(trainer.session.resume_from if step else None)
-        if step:
-            saved = state.stateful_callbacks[type(self).__name__]["attributes"]
-            self.window_loss, self.window_steps = saved["window_loss"], saved["window_steps"]
-            self.window_measures = saved["window_measures"]
-            trainer.tokens_seen = saved["tokens_seen"]
-            trainer.rank_budget.load(trainer.session.resume_from)
-        if trainer.collator.padding_free or _is_packed(trainer.samples):
-            check_isolation(
-                trainer.model_wrapped,
-                trainer.collator,
-                rows=trainer.micro_size.samples,
-                vocabulary=trainer.model.get_input_embeddings().num_embeddings,
-                device=args.device,
-            )
-        trainer.started = time.monotonic()
-        trainer.session.clock.enter("train")
-        if trainer.session.is_main:
-            self.metrics = MetricsFile(Path("metrics.jsonl"), resumed_at=step or None)
-            self.progress = Progress(num_steps=trainer.num_steps, done=step, every=self.log_every)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        trainer, step = self.trainer, state.global_step
-        trainer.rank_budget.step(step)
-        trainer.average.step()
-        trainer.tokens_seen += trainer.step_tokens
-        trainer.rate_tokens += trainer.step_tokens
-        trainer.batches.finish(step)
-        flag = torch.tensor(int(trainer.session.life.stop_requested()), device=args.device)
-        trainer._reduce(flag, torch.distributed.ReduceOp.MAX)
-        self.router_loss = trainer.router_loss()
-        for name, found in trainer.measured().items():
-            known = self.window_measures.get(name, [0.0, 0.0])
-            self.window_measures[name] = [a + b for a, b in zip(known, found, strict=True)]
-        last = step >= trainer.num_steps
-        trainer.stopped = bool(flag) and not last
-        control.should_log = True
-        control.should_evaluate = bool(
-            len(trainer.evaluation)
-            and (last or (trainer.eval_every and step % trainer.eval_every == 0))
-            # A rate that follows evaluations must not miss one: the resumed run would take another course.
-            and (not trainer.stopped or isinstance(trainer.schedule, Plateau))
-        )
-        control.should_save = trainer.stopped or bool(
-            trainer.save_every and step % trainer.save_every == 0 and not last
-        )
-        control.should_training_stop = last or trainer.stopped
-        return control
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        step = state.global_step
-        if EVAL_LOSS in logs:
-            self._write({"step": step, **{n: v for n, v in logs.items() if n.startswith("eval_")}})
-            if self.progress:
-                self.progress.say(f"step {step}: evaluation loss {told_losses(logs)}")
-        elif "loss" in logs:
-            self._log_step(step, logs)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.progress:
-            self.progress.close()
-
-    def _log_step(self, step: int, logs: Mapping[str, Any]) -> None:
-        loss = float(logs["loss"])
-        if not math.isfinite(loss):
-            raise UserError(
-                f"the loss of step {step} is {loss}",
-                help="lower `training.learning_rate`, set `training.max_grad_norm`, or use fp32; "
-                "the last checkpoint is kept",
-                code=ExitCode.TRAINING,
-            )
-        self.window_loss += loss
-        self.window_steps += 1
-        seconds = max(time.monotonic() - self.trainer.started, 1e-9)
-        rate = self.trainer.rate_tokens / seconds
-        if self.progress:
-            self.progress.step(step, loss=loss, tokens_per_s=rate)
-        if step % self.log_every == 0 or step == self.trainer.num_steps:
-            row = {
-                "step": step,
-                "epoch": self.trainer.batches.epoch(step),
-                "loss": self.window_loss / self.window_steps,
-                "learning_rate": logs["learning_rate"],
-                "grad_norm": logs.get("grad_norm"),
-                "tokens": self.trainer.tokens_seen,
-                "tokens_per_s": round(rate, 1),
-            }
-            if self.router_loss is not None:
-                row["router_loss"] = self.router_loss
-            self._write({**row, **means(self.window_measures)})
-            self.window_loss, self.window_steps, self.window_measures = 0.0, 0, {}
-
-    def _write(self, row: Mapping[str, Any]) -> None:
-        if self.metrics:
-            self.metrics.add(row)
-
-
-def _is_packed(samples: Samples) -> bool:
-    """Tell whether rows hold several samples that must not see each other."""
-    if isinstance(samples, StreamedSamples):
-        return samples.packing == "isolated"
-    return isinstance(samples, PackedSamples)
 
 
 def _consolidated(engine: Any, model: Any) -> dict[str, Tensor]:
