@@ -37,23 +37,19 @@ from .newer_calls import newer
 
 def method_call(plan: Plan, places: Places) -> Call:
     """Return the call that makes the parameters trainable which the method trains."""
-    checkpointing = plan.spec.training.gradient_checkpointing
-    extra = [Arg("gradient_checkpointing", "True")] if checkpointing else []
-    if checkpointing and plan.spec.training.checkpointing_reentrant:
-        extra.append(Arg("reentrant", "True"))
     method, adapter = plan.spec.method, plan.adapter
     earlier = plan.spec.adapters
     if earlier.paths and earlier.then == "continue":
         place = Arg("", adapter_place(plan, places, len(earlier.paths) - 1))
         folder = _given({"subfolder": earlier.subfolder}, {"subfolder": None})
-        return Call("models.continue_adapter", (Arg("", "model"), place, *folder, *extra))
+        return Call("models.continue_adapter", (Arg("", "model"), place, *folder))
     if isinstance(method, Freeze):
-        return Call("models.train_blocks", (Arg("", "model"), *_blocks(method, plan), *extra))
+        return Call("models.train_blocks", (Arg("", "model"), *_blocks(method, plan)))
     if adapter is None:
-        return Call("models.train_all", (Arg("", "model"), *extra))
+        return Call("models.train_all", (Arg("", "model"),))
     args = [*_own(method, adapter), *_targeted(method, plan)]
     name = method.type.replace("-", "_")
-    return Call(f"models.add_{name}", (Arg("", "model"), *args, *extra))
+    return Call(f"models.add_{name}", (Arg("", "model"), *args))
 
 
 def _own(method: Any, adapter: AdapterPlan) -> Iterator[Arg]:

@@ -51,6 +51,9 @@ def after_loading(plan: Plan) -> Iterator[Call]:
 def after_adapting(plan: Plan) -> Iterator[Call]:
     """Yield the calls of the training program that change how the model is trained, not what it is."""
     training, model = plan.spec.training, Arg("", "model")
+    if training.gradient_checkpointing:
+        old = [Arg("reentrant", "True")] if training.checkpointing_reentrant else []
+        yield Call("models.recompute_activations", (model, *old))
     if training.precision == "fp8":
         yield Call("models.use_fp8", (model,))
     if plan.spec.quantization_aware is not None:

@@ -16,8 +16,6 @@ def train_blocks(
     blocks: Sequence[int],
     modules: Literal["all"] | Sequence[str] = "all",
     extra_modules: Sequence[str] = (),
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with only the transformer blocks of these numbers trainable, or only `modules` of them.
 
@@ -44,11 +42,6 @@ def train_blocks(
     ]
     for wanted in extra_modules:
         _train([module for name, module in outside if _is_called(name, wanted)], wanted)
-    if gradient_checkpointing:
-        if reentrant:
-            # Re-entrant recomputation needs an input that asks for a gradient.
-            model.enable_input_require_grads()
-        model.gradient_checkpointing_enable({"use_reentrant": reentrant})
     return model
 
 

@@ -235,19 +235,11 @@ def stored_dtype(base: Base) -> Dtype:
     return next((name for name, dtype in DTYPES.items() if dtype == named), "fp32")
 
 
-def train_all(model: Any, *, gradient_checkpointing: bool = False, reentrant: bool = False) -> Any:
-    """Return the model with every parameter trainable; `reentrant` picks the older kind of checkpointing.
-
-    Of a model that sees or hears, the language model is trained.
-    """
+def train_all(model: Any) -> Any:
+    """Return the model with every parameter trainable; of one that sees or hears, those of the language model."""
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     freeze_towers(model)
-    if gradient_checkpointing:
-        if reentrant:
-            # Re-entrant recomputation needs an input that asks for a gradient.
-            model.enable_input_require_grads()
-        model.gradient_checkpointing_enable({"use_reentrant": reentrant})
     return model
 
 

@@ -42,11 +42,12 @@ def loaded(
     torch.manual_seed(3)
     model = models.load_causal_lm(models.Base(folder, attention=attention), dtype="fp32")
     if method == "full":
-        return models.train_all(model, gradient_checkpointing=checkpointing).train()
-    adapted = models.add_lora(
-        model, rank=4, alpha=8, dropout=0.0, targets=["q_proj", "v_proj", "down_proj"],
-        gradient_checkpointing=checkpointing,
-    )  # fmt: skip
+        adapted = models.train_all(model)
+    else:
+        targets = ["q_proj", "v_proj", "down_proj"]
+        adapted = models.add_lora(model, rank=4, alpha=8, dropout=0.0, targets=targets)
+    if checkpointing:
+        models.recompute_activations(adapted)
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)

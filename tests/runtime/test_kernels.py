@@ -72,9 +72,10 @@ def test_compiled_blocks(tiny_model: Path, checkpointing: bool) -> None:
     for is_compiled in (False, True):
         torch.manual_seed(0)
         model = models.add_lora(
-            load(tiny_model), rank=2, alpha=4, dropout=0.0, targets="all-linear",
-            gradient_checkpointing=checkpointing,
-        )  # fmt: skip
+            load(tiny_model), rank=2, alpha=4, dropout=0.0, targets="all-linear"
+        )
+        if checkpointing:
+            models.recompute_activations(model)
         if is_compiled:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(torch._dynamo, "list_backends", lambda **_: [backend])

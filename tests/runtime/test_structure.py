@@ -75,9 +75,8 @@ def test_no_noise_in_evaluation(tiny_model: Path, adapted: bool) -> None:
     """An evaluated model answers as without noise, also inside an adapter and with checkpointing."""
     model = load(tiny_model)
     if adapted:
-        model = models.add_lora(
-            model, rank=2, alpha=4, dropout=0.0, targets="all-linear", gradient_checkpointing=True
-        )
+        model = models.add_lora(model, rank=2, alpha=4, dropout=0.0, targets="all-linear")
+        models.recompute_activations(model)
     before = model.eval()(input_ids=IDS, attention_mask=MASK).logits
     models.add_embedding_noise(model, alpha=5.0)
     assert torch.equal(model(input_ids=IDS, attention_mask=MASK).logits, before)
@@ -150,7 +149,8 @@ def test_offloading_changes_no_number(tiny_model: Path, reentrant: bool) -> None
     """Loss and gradients are the same bits with and without offloading."""
     results = []
     for is_offloaded in (False, True):
-        model = models.train_all(load(tiny_model), gradient_checkpointing=True, reentrant=reentrant)
+        model = models.train_all(load(tiny_model))
+        models.recompute_activations(model, reentrant=reentrant)
         if is_offloaded:
             models.offload_activations(model)
         model.train()(input_ids=IDS, use_cache=False).logits.square().sum().backward()
@@ -164,7 +164,8 @@ def test_offloading_saves_memory(tiny_model: Path) -> None:
     """On a GPU, what is kept between the passes is smaller by the inputs of the blocks, and gradients are the same."""
     kept, gradients = [], []
     for is_offloaded in (False, True):
-        model = models.train_all(load(tiny_model), gradient_checkpointing=True).cuda().train()
+        model = models.train_all(load(tiny_model)).cuda().train()
+        models.recompute_activations(model)
         if is_offloaded:
             models.offload_activations(model)
         before = torch.cuda.memory_allocated()

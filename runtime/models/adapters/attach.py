@@ -18,8 +18,6 @@ def attach(
     config: Any,
     *,
     targets: Targets = "all-linear",
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with the adapters that `config` describes; only they are trainable.
 
@@ -34,14 +32,6 @@ def attach(
         cause = (str(fault).splitlines() or [type(fault).__name__])[0]
         raise UserError(f"cannot add adapters: {cause}", help="see `method.targets`") from None
     _check_matched(adapted, targets)
-    return prepare(adapted, gradient_checkpointing=gradient_checkpointing, reentrant=reentrant)
-
-
-def prepare(adapted: Any, *, gradient_checkpointing: bool, reentrant: bool) -> Any:
-    """Return the adapted model, recomputing activations where asked to."""
-    if gradient_checkpointing:
-        adapted.enable_input_require_grads()
-        adapted.gradient_checkpointing_enable({"use_reentrant": reentrant})
     return adapted
 
 

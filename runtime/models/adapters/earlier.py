@@ -12,7 +12,6 @@ import torch
 
 from ...errors import ExitCode, UserError
 from ..folder import display
-from .attach import prepare
 
 Combine = Literal["merge", "linear", "svd", "ties", "dare"]
 PEFT_NAMES = {"linear": "linear", "svd": "svd", "ties": "ties", "dare": "dare_linear"}
@@ -74,16 +73,13 @@ def continue_adapter(
     path: Path | str,
     *,
     subfolder: str | None = None,
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with an adapter of an earlier training, which is trained on.
 
     Raises:
         UserError: the adapter is missing or damaged, or belongs to another model.
     """
-    adapted = _loaded(model, path, subfolder, is_trainable=True)
-    return prepare(adapted, gradient_checkpointing=gradient_checkpointing, reentrant=reentrant)
+    return _loaded(model, path, subfolder, is_trainable=True)
 
 
 def _loaded(

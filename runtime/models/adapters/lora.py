@@ -47,13 +47,10 @@ def add_lora(
     full_modules: Sequence[str] = (),
     parameters: Sequence[str] = (),
     trainable_tokens: Sequence[int] = (),
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with LoRA adapters on the modules named `targets`; only the adapters are trainable.
 
-    `targets` may be `all-linear`: every linear layer but the output head. `reentrant` picks the older kind of
-    gradient checkpointing.
+    `targets` may be `all-linear`: every linear layer but the output head.
 
     The update of a module is `alpha / rank * B A x` (Hu et al. 2021, arXiv:2106.09685), A drawn at random
     and B zero, so that training starts from the model as it was. With `rank_stabilized` it is multiplied by
@@ -98,13 +95,7 @@ def add_lora(
     if init == "lora-ga":
         config.lora_ga_config = LoraGAConfig(DIRECTIONS[direction], SCALES[scale], gamma)
         prepare_gradients(model, config, look)
-    adapted = attach(
-        model,
-        config,
-        targets=targets,
-        gradient_checkpointing=gradient_checkpointing,
-        reentrant=reentrant,
-    )
+    adapted = attach(model, config, targets=targets)
     if init == "eva":
         return start_from_activations(adapted, look)
     if init == "corda":

@@ -27,8 +27,6 @@ def add_fourierft(
     targets: Targets,
     layers: Sequence[int] = (),
     full_modules: Sequence[str] = (),
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with updates that have a few coefficients of their spectrum (arXiv:2405.03003), at places by `seed`."""
     from peft import FourierFTConfig
@@ -40,13 +38,7 @@ def add_fourierft(
         random_loc_seed=seed,
         init_weights=start == "zero",
     )
-    return attach(
-        model,
-        config,
-        targets=targets,
-        gradient_checkpointing=gradient_checkpointing,
-        reentrant=reentrant,
-    )
+    return attach(model, config, targets=targets)
 
 
 def add_hra(
@@ -56,20 +48,12 @@ def add_hra(
     targets: Targets,
     layers: Sequence[int] = (),
     full_modules: Sequence[str] = (),
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with Householder reflections of its inputs (arXiv:2405.17484), pairs of equal ones at the start."""
     from peft import HRAConfig
 
     config = HRAConfig(**common(model, targets, layers, full_modules), r=rank)
-    return attach(
-        model,
-        config,
-        targets=targets,
-        gradient_checkpointing=gradient_checkpointing,
-        reentrant=reentrant,
-    )
+    return attach(model, config, targets=targets)
 
 
 def add_randlora(
@@ -82,8 +66,6 @@ def add_randlora(
     targets: Targets,
     layers: Sequence[int] = (),
     full_modules: Sequence[str] = (),
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with trained sums of random low-rank matrices (arXiv:2502.00987), which are saved too."""
     from peft import RandLoraConfig
@@ -98,13 +80,7 @@ def add_randlora(
         very_sparse=sparsity == "very-sparse",
         save_projection=True,
     )
-    return attach(
-        model,
-        config,
-        targets=targets,
-        gradient_checkpointing=gradient_checkpointing,
-        reentrant=reentrant,
-    )
+    return attach(model, config, targets=targets)
 
 
 def add_miss(
@@ -117,8 +93,6 @@ def add_miss(
     targets: Targets,
     layers: Sequence[int] = (),
     full_modules: Sequence[str] = (),
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with updates whose columns repeat every `rank` inputs (arXiv:2409.15371), zero at the start."""
     from peft import MissConfig
@@ -130,13 +104,7 @@ def add_miss(
         init_weights=True if variant == "standard" else variant,
         mini_r=mini_rank,
     )
-    return attach(
-        model,
-        config,
-        targets=targets,
-        gradient_checkpointing=gradient_checkpointing,
-        reentrant=reentrant,
-    )
+    return attach(model, config, targets=targets)
 
 
 def add_shira(
@@ -146,8 +114,6 @@ def add_shira(
     seed: int,
     targets: Targets,
     full_modules: Sequence[str] = (),
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with sparse updates at random places (arXiv:2406.13175), zero at the start."""
     from peft import ShiraConfig
@@ -158,13 +124,7 @@ def add_shira(
         r=rank,
         random_seed=seed,
     )
-    return attach(
-        model,
-        config,
-        targets=targets,
-        gradient_checkpointing=gradient_checkpointing,
-        reentrant=reentrant,
-    )
+    return attach(model, config, targets=targets)
 
 
 def add_c3a(
@@ -175,8 +135,6 @@ def add_c3a(
     targets: Targets,
     layers: Sequence[int] = (),
     full_modules: Sequence[str] = (),
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with updates of circulant blocks (arXiv:2407.19342)."""
     from peft import C3AConfig
@@ -187,13 +145,7 @@ def add_c3a(
         block_size=block_size,
         init_weights=STARTS[start],
     )
-    return attach(
-        model,
-        config,
-        targets=targets,
-        gradient_checkpointing=gradient_checkpointing,
-        reentrant=reentrant,
-    )
+    return attach(model, config, targets=targets)
 
 
 def add_road(
@@ -203,8 +155,6 @@ def add_road(
     variant: Literal[1, 2, 4] = 1,
     targets: Targets,
     full_modules: Sequence[str] = (),
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with trained rotations and scales of pairs of outputs (arXiv:2409.00119), identity at the start."""
     from peft import RoadConfig
@@ -215,13 +165,7 @@ def add_road(
         variant=f"road_{variant}",
         group_size=group_size,
     )
-    return attach(
-        model,
-        config,
-        targets=targets,
-        gradient_checkpointing=gradient_checkpointing,
-        reentrant=reentrant,
-    )
+    return attach(model, config, targets=targets)
 
 
 def add_vblora(
@@ -237,8 +181,6 @@ def add_vblora(
     targets: Targets,
     layers: Sequence[int] = (),
     full_modules: Sequence[str] = (),
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with adapters made of vectors from one bank (arXiv:2405.15179)."""
     from peft import VBLoRAConfig
@@ -253,13 +195,7 @@ def add_vblora(
         init_vector_bank_bound=bank_bound,
         init_logits_std=logits_std,
     )
-    return attach(
-        model,
-        config,
-        targets=targets,
-        gradient_checkpointing=gradient_checkpointing,
-        reentrant=reentrant,
-    )
+    return attach(model, config, targets=targets)
 
 
 def _without_layers(model: Any, targets: Targets, full_modules: Sequence[str]) -> dict[str, Any]:

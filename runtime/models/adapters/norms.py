@@ -15,8 +15,6 @@ def add_ln_tuning(
     *,
     norms: Sequence[str] | Literal["all"],
     full_modules: Sequence[str] = (),
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with trained copies of normalisation layers (arXiv:2312.11420), or of `all` of them."""
     from peft import LNTuningConfig
@@ -32,10 +30,4 @@ def add_ln_tuning(
         **({} if towers is None else {"exclude_modules": towers}),
         modules_to_save=list(full_modules) or None,
     )
-    return attach(
-        model,
-        config,
-        targets=names,
-        gradient_checkpointing=gradient_checkpointing,
-        reentrant=reentrant,
-    )
+    return attach(model, config, targets=names)

@@ -22,8 +22,6 @@ def add_oft(
     dropout: float = 0.0,
     layers: Sequence[int] = (),
     full_modules: Sequence[str] = (),
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with block-diagonal rotations of its weights (arXiv:2306.07280), identity at the start."""
     from peft import OFTConfig
@@ -34,13 +32,7 @@ def add_oft(
         oft_block_size=block_size or 0,
         module_dropout=dropout,
     )
-    return attach(
-        model,
-        config,
-        targets=targets,
-        gradient_checkpointing=gradient_checkpointing,
-        reentrant=reentrant,
-    )
+    return attach(model, config, targets=targets)
 
 
 def add_boft(
@@ -52,8 +44,6 @@ def add_boft(
     dropout: float = 0.0,
     layers: Sequence[int] = (),
     full_modules: Sequence[str] = (),
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with rotations as products of butterfly matrices (arXiv:2311.06243), identity at the start."""
     from peft import BOFTConfig
@@ -64,13 +54,7 @@ def add_boft(
         boft_n_butterfly_factor=factors,
         boft_dropout=dropout,
     )
-    return attach(
-        model,
-        config,
-        targets=targets,
-        gradient_checkpointing=gradient_checkpointing,
-        reentrant=reentrant,
-    )
+    return attach(model, config, targets=targets)
 
 
 def add_ia3(
@@ -79,8 +63,6 @@ def add_ia3(
     targets: Targets,
     feedforward: Sequence[str],
     full_modules: Sequence[str] = (),
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with learned scales (arXiv:2205.05638): of inputs of `feedforward`, of outputs elsewhere."""
     from peft import IA3Config
@@ -91,13 +73,7 @@ def add_ia3(
         feedforward_modules=list(feedforward),
         modules_to_save=list(full_modules) or None,
     )
-    return attach(
-        model,
-        config,
-        targets=targets,
-        gradient_checkpointing=gradient_checkpointing,
-        reentrant=reentrant,
-    )
+    return attach(model, config, targets=targets)
 
 
 def add_adalora(
@@ -113,8 +89,6 @@ def add_adalora(
     interval: int = 1,
     layers: Sequence[int] = (),
     full_modules: Sequence[str] = (),
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with adapters `B diag(E) A` whose ranks move while training (arXiv:2303.10512)."""
     from peft import AdaLoraConfig
@@ -130,13 +104,7 @@ def add_adalora(
         deltaT=interval,
         total_step=FAR,
     )
-    return attach(
-        model,
-        config,
-        targets=targets,
-        gradient_checkpointing=gradient_checkpointing,
-        reentrant=reentrant,
-    )
+    return attach(model, config, targets=targets)
 
 
 def add_vera(
@@ -147,8 +115,6 @@ def add_vera(
     targets: Targets,
     layers: Sequence[int] = (),
     full_modules: Sequence[str] = (),
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with trained scales between shared random matrices (arXiv:2310.11454), which are saved too."""
     from peft import VeraConfig
@@ -165,13 +131,7 @@ def add_vera(
         vera_dropout=dropout,
         save_projection=True,
     )
-    return attach(
-        model,
-        config,
-        targets=targets,
-        gradient_checkpointing=gradient_checkpointing,
-        reentrant=reentrant,
-    )
+    return attach(model, config, targets=targets)
 
 
 def add_loha(
@@ -183,8 +143,6 @@ def add_loha(
     targets: Targets,
     layers: Sequence[int] = (),
     full_modules: Sequence[str] = (),
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with updates that are element-wise products of low-rank matrices (arXiv:2108.06098)."""
     from peft import LoHaConfig
@@ -192,13 +150,7 @@ def add_loha(
     config = LoHaConfig(
         **common(model, targets, layers, full_modules), r=rank, alpha=alpha, module_dropout=dropout
     )
-    return attach(
-        model,
-        config,
-        targets=targets,
-        gradient_checkpointing=gradient_checkpointing,
-        reentrant=reentrant,
-    )
+    return attach(model, config, targets=targets)
 
 
 def add_lokr(
@@ -210,8 +162,6 @@ def add_lokr(
     targets: Targets,
     layers: Sequence[int] = (),
     full_modules: Sequence[str] = (),
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with updates that are Kronecker products (arXiv:2212.10650)."""
     from peft import LoKrConfig
@@ -219,10 +169,4 @@ def add_lokr(
     config = LoKrConfig(
         **common(model, targets, layers, full_modules), r=rank, alpha=alpha, module_dropout=dropout
     )
-    return attach(
-        model,
-        config,
-        targets=targets,
-        gradient_checkpointing=gradient_checkpointing,
-        reentrant=reentrant,
-    )
+    return attach(model, config, targets=targets)

@@ -9,7 +9,7 @@ import torch
 
 from ...errors import UserError
 from ..sharded import gathered
-from .attach import attach, prepare
+from .attach import attach
 
 
 def add_prefix(
@@ -35,8 +35,6 @@ def add_prompt(
     *,
     num_tokens: int,
     start: Sequence[int] = (),
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with trained embeddings of virtual tokens in front of every text (arXiv:2104.08691).
 
@@ -48,7 +46,7 @@ def add_prompt(
     adapted = attach(model, config)
     if start:
         _start_from(adapted, [start[i % len(start)] for i in range(num_tokens)])
-    return prepare(adapted, gradient_checkpointing=gradient_checkpointing, reentrant=reentrant)
+    return adapted
 
 
 def add_p_tuning(
@@ -59,8 +57,6 @@ def add_p_tuning(
     hidden_size: int | None = None,
     num_layers: int = 2,
     dropout: float = 0.0,
-    gradient_checkpointing: bool = False,
-    reentrant: bool = False,
 ) -> Any:
     """Return the model with virtual tokens in front of every text that a small network makes (arXiv:2103.10385).
 
@@ -77,7 +73,7 @@ def add_p_tuning(
         encoder_dropout=dropout,
     )
     adapted = attach(model, config)
-    return prepare(adapted, gradient_checkpointing=gradient_checkpointing, reentrant=reentrant)
+    return adapted
 
 
 def num_virtual_tokens(model: Any) -> int:

@@ -3,7 +3,7 @@
 from .apply import configured, finish, is_expected
 from .kernels import ATTENTION, compile_blocks, use_liger
 from .noise import add_embedding_noise
-from .numerics import offload_activations, set_numerics, watch_overflow
+from .numerics import offload_activations, recompute_activations, set_numerics, watch_overflow
 from .rope import Rope
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "finish",
     "is_expected",
     "offload_activations",
+    "recompute_activations",
     "set_numerics",
     "use_liger",
     "watch_overflow",

@@ -92,6 +92,17 @@ def _linear_fp32(head: Any, hidden: Tensor) -> Tensor:
     return functional.linear(hidden.float(), head.weight.float(), bias)
 
 
+def recompute_activations(model: Any, *, reentrant: bool = False) -> None:
+    """Compute what a block needs for its backward pass once more then, and keep only its input (gradient checkpointing).
+
+    `reentrant` picks the older of torch's two ways.
+    """
+    if reentrant or hasattr(model, "peft_config"):
+        # The input of the first block must ask for a gradient where the embeddings are frozen, and always for the old way.
+        model.enable_input_require_grads()
+    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+
+
 def offload_activations(model: Any) -> None:
     """Keep what the forward pass saves for the backward pass in pinned host memory.
 

@@ -52,7 +52,9 @@ def main() -> None:
                 "up_proj",
                 "v_proj",
             ],
-            gradient_checkpointing=True,
+        )
+        models.recompute_activations(
+            model,
         )
 
         training.fit(

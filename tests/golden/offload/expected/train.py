@@ -43,7 +43,9 @@ def main() -> None:
                 "q_proj",
                 "v_proj",
             ],
-            gradient_checkpointing=True,
+        )
+        models.recompute_activations(
+            model,
         )
 
         training.fit(

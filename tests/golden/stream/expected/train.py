@@ -48,7 +48,9 @@ def main() -> None:
                 "up_proj",
                 "v_proj",
             ],
-            gradient_checkpointing=True,
+        )
+        models.recompute_activations(
+            model,
         )
 
         training.fit(

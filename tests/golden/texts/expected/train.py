@@ -39,7 +39,9 @@ def main() -> None:
         )
         model = models.train_all(
             model,
-            gradient_checkpointing=True,
+        )
+        models.recompute_activations(
+            model,
         )
 
         training.fit(
