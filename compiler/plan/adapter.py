@@ -5,20 +5,20 @@ from __future__ import annotations
 from ..diagnostics import SpecPath
 from ..facts import Facts
 from ..rules.adapted import adapted, has_experts_apart, norms
-from ..rules.common import ADAPTERS, TARGETED
+from ..rules.common import Adapter
 from ..rules.counts import feedforward
-from ..spec import AdaLora, Ia3, LnTuning, Loha, Lokr, Lora, Oft, RandLora, Spec
+from ..spec import AdaLora, Ia3, LnTuning, Loha, Lokr, Lora, Oft, RandLora, Spec, Targeted
 from .model import AdapterPlan, Derived
 
 
 def plan_adapter(spec: Spec, facts: Facts, derived: list[Derived]) -> AdapterPlan | None:
     """Return the adapters in numbers, and note what was derived; None where the method has none."""
     method = spec.method
-    if not isinstance(method, ADAPTERS):
+    if not isinstance(method, Adapter):
         return None
     if isinstance(method, LnTuning):
         return _norms(method, facts, derived)
-    if not isinstance(method, TARGETED):
+    if not isinstance(method, Targeted):
         return AdapterPlan((), None)
     rank = getattr(method, "rank", None)
     alpha = _alpha(spec, derived)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..plan import AdapterPlan, Plan
-from ..rules.common import TARGETED
 from ..rules.counts import trained_blocks
 from ..rules.modules import layers_of, num_blocks
 from ..spec import (
@@ -27,6 +26,7 @@ from ..spec import (
     Prefix,
     Prompt,
     PTuning,
+    Targeted,
     Vera,
 )
 from .calls import Arg, Call, Places
@@ -94,7 +94,7 @@ def _own(method: Any, adapter: AdapterPlan) -> Iterator[Arg]:
 def _targeted(method: Any, plan: Plan) -> Iterator[Arg]:
     """Yield the modules a method goes to, and what it is told about them."""
     adapter = plan.adapter
-    if not isinstance(method, TARGETED) or adapter is None:
+    if not isinstance(method, Targeted) or adapter is None:
         return
     yield Arg("targets", _names(adapter.targets), _modules(adapter.num_modules))
     if isinstance(method, Ia3):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from attrs import frozen
 
 from ..facts import ModelFacts
-from ..spec import Freeze, Full, Lisa, Spec
-from .adapted import Targeted, adapted
+from ..spec import Freeze, Full, Lisa, Spec, Targeted
+from .adapted import adapted
 from .counts import trained_blocks
 from .modules import BLOCK, num_blocks
 

@@ -8,48 +8,10 @@ from collections.abc import Sequence
 from ..facts import ModelFacts
 from ..facts.config import BESIDE_LANGUAGE, sees_or_hears
 from ..facts.weights import TensorFacts
-from ..spec import (
-    AdaLora,
-    Boft,
-    C3a,
-    FourierFt,
-    Hra,
-    Ia3,
-    LnTuning,
-    Loha,
-    Lokr,
-    Lora,
-    Miss,
-    Oft,
-    RandLora,
-    Road,
-    Shira,
-    Targets,
-    VbLora,
-    Vera,
-)
+from ..spec import LnTuning, Targeted, Targets
 from .modules import BLOCK, HEADS, layers_of
 
 EXPERT = re.compile(r"\.experts\.\d+\.")
-
-Targeted = (
-    Lora
-    | Oft
-    | Boft
-    | Ia3
-    | AdaLora
-    | Vera
-    | Loha
-    | Lokr
-    | FourierFt
-    | Hra
-    | RandLora
-    | Miss
-    | Shira
-    | C3a
-    | Road
-    | VbLora
-)
 
 
 def adapted(

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import AdapterFacts, Facts
 from ..facts.adapters import VALUE_HEADS
-from ..spec import Lora, Spec
+from ..spec import Lora, Spec, Targeted
 from .adapted import adapted
-from .common import ADAPTERS, METHOD_TYPE, TARGETED, text_at
+from .common import METHOD_TYPE, Adapter, text_at
 from .look import changed
 from .rule import Rule
 
@@ -99,7 +99,7 @@ def check_kind(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     ```
     """
     path, adapter = _continued(spec, facts)
-    if adapter is None or adapter.kind is None or not isinstance(spec.method, ADAPTERS):
+    if adapter is None or adapter.kind is None or not isinstance(spec.method, Adapter):
         return
     if adapter.kind != spec.method.type:
         yield error(
@@ -172,7 +172,7 @@ def check_same(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """
     path, adapter = _continued(spec, facts)
     method = spec.method
-    if adapter is None or adapter.kind != method.type or not isinstance(method, TARGETED):
+    if adapter is None or adapter.kind != method.type or not isinstance(method, Targeted):
         return
     if adapter.targets and facts.model.known:
         theirs = adapted(method, facts.model, adapter.targets)
@@ -226,7 +226,7 @@ def check_method(spec: Spec) -> Iterator[Diagnostic]:
     ```
     """
     adapters = spec.adapters
-    if not adapters.paths or adapters.then == "new" or isinstance(spec.method, ADAPTERS):
+    if not adapters.paths or adapters.then == "new" or isinstance(spec.method, Adapter):
         return
     yield error(
         "A807",

@@ -12,43 +12,22 @@ from ..facts import Facts
 from ..facts.config import Quantized
 from ..names import nearest
 from ..spec import (
-    AdaLora,
-    Boft,
-    C3a,
-    FourierFt,
     Freeze,
     Full,
-    Hra,
-    Ia3,
     Lisa,
     LnTuning,
-    Loha,
-    Lokr,
-    Lora,
-    Miss,
     NoQuantization,
-    Oft,
     Prefix,
     Prompt,
     PTuning,
-    RandLora,
-    Road,
-    Shira,
     Spec,
-    VbLora,
-    Vera,
+    Targeted,
 )
-
-TARGETED = (
-    Lora, Oft, Boft, Ia3, AdaLora, Vera, Loha, Lokr,
-    FourierFt, Hra, RandLora, Miss, Shira, C3a, Road, VbLora,
-)  # fmt: skip
-"""Methods that put something beside modules, which `targets` names."""
 
 VIRTUAL = (Prefix, Prompt, PTuning)
 """Methods that train inputs of the model: `num_tokens` virtual tokens."""
 
-ADAPTERS = (*TARGETED, LnTuning, *VIRTUAL)
+Adapter = Targeted | LnTuning | Prefix | Prompt | PTuning
 """Methods that leave the model frozen."""
 
 WHOLE = (Full, Freeze, Lisa)

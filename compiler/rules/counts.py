@@ -32,10 +32,11 @@ from ..spec import (
     Road,
     Shira,
     Spec,
+    Targeted,
     VbLora,
     Vera,
 )
-from .adapted import Targeted, adapted, embedding, has_experts_apart, in_full, is_called, norms
+from .adapted import adapted, embedding, has_experts_apart, in_full, is_called, norms
 from .modules import BLOCK, expanded_blocks, num_blocks
 
 FEEDFORWARD = ("down_proj", "fc2", "wo", "w2", "output_linear", "dense_4h_to_h", "c_proj")

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts, ModelFacts
 from ..facts.weights import TensorFacts
-from ..spec import Ia3, LnTuning, Lora, Spec, Targets
+from ..spec import Ia3, LnTuning, Lora, Spec, Targeted, Targets
 from .adapted import has_experts_apart
-from .common import TARGETED, similar
+from .common import similar
 from .modules import ends_module, has_module, has_parameter, num_blocks, outer_modules
 from .rule import Rule
 
@@ -35,7 +35,7 @@ def check_targets(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     ```
     """
     method = spec.method
-    if isinstance(method, TARGETED):
+    if isinstance(method, Targeted):
         yield from unmatched_targets("A801", method.targets, ("method", "targets"), facts.model)
 
 
@@ -110,7 +110,7 @@ def check_layers(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     ```
     """
     blocks = num_blocks(facts.model)
-    if not isinstance(spec.method, TARGETED) or blocks is None:
+    if not isinstance(spec.method, Targeted) or blocks is None:
         return
     for index, layer in enumerate(getattr(spec.method, "layers", ())):
         if layer >= blocks:
@@ -138,7 +138,7 @@ def check_full_modules(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     full_modules = ["embed_tokens"]
     ```
     """
-    if not isinstance(spec.method, (*TARGETED, LnTuning)) or not facts.model.known:
+    if not isinstance(spec.method, Targeted | LnTuning) or not facts.model.known:
         return
     for index, name in enumerate(spec.method.full_modules):
         if not ends_module(facts.model, name):
@@ -171,7 +171,7 @@ def check_shadowed(spec: Spec) -> Iterator[Diagnostic]:
     ```
     """
     method = spec.method
-    if not isinstance(method, TARGETED) or method.targets == "all-linear":
+    if not isinstance(method, Targeted) or method.targets == "all-linear":
         return
     for index, target in enumerate(method.targets):
         if target in method.full_modules:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..spec import LnTuning, Lora, Spec
-from .common import ADAPTERS, METHOD_TYPE, stage_label, zero_stage
+from .common import METHOD_TYPE, Adapter, stage_label, zero_stage
 from .rule import Rule
 
 NORMS: SpecPath = ("model", "fp32_norms")
@@ -44,7 +44,7 @@ def check_norms(spec: Spec) -> Iterator[Diagnostic]:
     if not spec.model.fp32_norms or spec.training.precision == "fp32":
         return
     method = spec.method
-    leaves = isinstance(method, ADAPTERS) and not isinstance(method, LnTuning)
+    leaves = isinstance(method, Adapter) and not isinstance(method, LnTuning)
     trained: SpecPath | None = None if leaves else METHOD_TYPE
     if isinstance(method, Lora) and method.bias != "none":
         trained = ("method", "bias")

@@ -20,7 +20,7 @@ from ..spec import (
     OtherOptimizer,
     Spec,
 )
-from .common import ADAPTERS, METHOD_TYPE
+from .common import METHOD_TYPE, Adapter
 from .method import unmatched_targets
 from .modules import num_blocks
 from .rule import Rule
@@ -69,7 +69,7 @@ def check_method(spec: Spec) -> Iterator[Diagnostic]:
             labels=(Label(METHOD_TYPE, f"`{spec.method.type}` trains some of them"),),
             helps=('write `[method] type = "full"`, or `[optimizer] type = "adamw"`',),
         )
-    if isinstance(optimizer, (*PROJECTED, *BADAM, AdamMini)) and isinstance(spec.method, ADAPTERS):
+    if isinstance(optimizer, (*PROJECTED, *BADAM, AdamMini)) and isinstance(spec.method, Adapter):
         yield error(
             "U801",
             f"`{optimizer.type}` is for training a model's own weights",
@@ -103,7 +103,7 @@ def check_adapters(spec: Spec) -> Iterator[Diagnostic]:
     zero_stage = 0
     ```
     """
-    if isinstance(spec.optimizer, Muon) and isinstance(spec.method, ADAPTERS):
+    if isinstance(spec.optimizer, Muon) and isinstance(spec.method, Adapter):
         yield warning(
             "U802",
             f"`{spec.optimizer.type}` is made for the weights of a model, not for adapters",

@@ -21,10 +21,11 @@ from ..spec import (
     Road,
     Shira,
     Spec,
+    Targeted,
     VbLora,
 )
 from .adapted import adapted, norms
-from .common import METHOD_TYPE, TARGETED, similar
+from .common import METHOD_TYPE, similar
 from .modules import ends_module
 from .rule import Rule
 
@@ -51,7 +52,7 @@ def check_widths(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     ```
     """
     method = spec.method
-    if not isinstance(method, TARGETED) or facts.model.model_type == "gpt2":
+    if not isinstance(method, Targeted) or facts.model.model_type == "gpt2":
         return
     for name, tensor in adapted(method, facts.model).items():
         if len(tensor.shape) != 2:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, Level, SpecPath, error, warning
 from ..facts import Facts
-from ..spec import Freeze, Full, Lisa, LnTuning, Lora, Spec
-from .common import METHOD_TYPE, TARGETED
+from ..spec import Freeze, Full, Lisa, LnTuning, Lora, Spec, Targeted
+from .common import METHOD_TYPE
 from .rule import Rule
 
 EMBEDDING_WORDS = ("embed", "wte", "tok_embeddings", "embd")
@@ -233,7 +233,7 @@ def _trains_embeddings(spec: Spec) -> bool:
     if isinstance(method, Full | Lisa):
         return True
     trained = method.extra_modules if isinstance(method, Freeze) else ()
-    if isinstance(method, (*TARGETED, LnTuning)):
+    if isinstance(method, Targeted | LnTuning):
         trained = method.full_modules
         if not isinstance(method, LnTuning) and method.targets != "all-linear":
             trained += method.targets

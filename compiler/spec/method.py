@@ -593,10 +593,8 @@ class Lisa:
     """Steps between two samples."""
 
 
-Method = (
+Targeted = (
     Lora
-    | Full
-    | Freeze
     | Oft
     | Boft
     | Ia3
@@ -610,11 +608,9 @@ Method = (
     | Miss
     | Shira
     | C3a
-    | LnTuning
     | Road
     | VbLora
-    | Prefix
-    | Prompt
-    | PTuning
-    | Lisa
 )
+"""Methods that put something beside modules, which `targets` names."""
+
+Method = Lora | Full | Freeze | Targeted | LnTuning | Prefix | Prompt | PTuning | Lisa
