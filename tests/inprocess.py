@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import runpy
 import socket
+import subprocess
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +39,13 @@ class Stopped:
         """Tell whether that many steps are done."""
         self.asked += 1
         return self.after is not None and self.asked >= self.after
+
+
+def make_room(folder: Path, model: Path) -> Path:
+    """Put a model and conversations for many runs into a folder, and return it."""
+    (folder / "model").symlink_to(model)
+    tiny.write_chats(folder / "data" / "chat.jsonl", 24)
+    return folder
 
 
 def compiled(workspace: Path, text: str, name: str = "first") -> Path:
@@ -85,6 +94,28 @@ def train(run_dir: Path, *, stop_after: int | None = None, resume: bool = False)
         runpy.run_path(str(run_dir / "train.py"), run_name="__main__")
     assert training.fit is not None
     return seen.trainer
+
+
+def on_two_ranks(run_dirs: list[Path]) -> None:
+    """Train the runs, whose data are prepared, one after the other in two processes that meet once."""
+    shared = {**os.environ, **_MEETING, "MASTER_PORT": str(_free_port()), "WORLD_SIZE": "2"}
+    command = [sys.executable, str(Path(__file__).parent / "one_rank.py"), *map(str, run_dirs)]
+    ranks = [
+        subprocess.Popen(
+            command,
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        told = [rank.communicate(timeout=500)[0] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert [rank.returncode for rank in ranks] == [0, 0], told[0][-3000:]
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 import inprocess
 import runs
-import tiny
 from tunec.runtime import training
 from tunec.runtime.extensions import ensure_built, extensions_dir
 
@@ -37,10 +36,7 @@ KINDS = {
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: Any, tiny_model: Path) -> Path:
     """A folder with a model and data for many runs."""
-    workspace: Path = tmp_path_factory.mktemp("host")
-    (workspace / "model").symlink_to(tiny_model)
-    tiny.write_chats(workspace / "data" / "chat.jsonl", 24)
-    return workspace
+    return inprocess.make_room(tmp_path_factory.mktemp("host"), tiny_model)
 
 
 def finished(room: Path, text: str, name: str) -> tuple[Path, Any]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import runpy
-import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,10 +43,7 @@ IDS = torch.tensor([[5, 60, 7, 200, 9, 10]])
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: Any, tiny_model: Path) -> Path:
     """A folder with a model and data for many runs."""
-    workspace: Path = tmp_path_factory.mktemp("methods")
-    (workspace / "model").symlink_to(tiny_model)
-    tiny.write_chats(workspace / "data" / "chat.jsonl", 24)
-    return workspace
+    return inprocess.make_room(tmp_path_factory.mktemp("methods"), tiny_model)
 
 
 DONE: dict[str, tuple[Path, Any]] = {}
@@ -259,7 +253,7 @@ def test_two_ranks(room: Path, part: int) -> None:
         text = f"{METHODS[name].spec}{run}[deepspeed]\nzero_stage = {stage}\n{apart}[launch]\nprocesses = 2\n"
         folders[name] = inprocess.compiled(room, text, f"{name}-two")
         inprocess.prepare(folders[name])
-    two_ranks(list(folders.values()))
+    inprocess.on_two_ranks(list(folders.values()))
     different = []
     for name, run_dir in folders.items():
         alone, _ = finished(room, name)
@@ -272,28 +266,3 @@ def test_two_ranks(room: Path, part: int) -> None:
         if not far < 1e-3:
             different.append((name, far))
     assert different == []
-
-
-def two_ranks(run_dirs: list[Path]) -> None:
-    """Train the runs in two processes."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    tests = Path(inprocess.__file__).parent
-    command = [sys.executable, str(tests / "one_rank.py"), *map(str, run_dirs)]
-    ranks = [
-        subprocess.Popen(
-            command,
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        told = [rank.communicate(timeout=500)[0] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], told[0][-3000:]

@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 import inprocess
-import tiny
 from tunec.runtime.training.optimizers.muon_sharded import muon_update
 
 RUN = """
@@ -34,10 +33,7 @@ micro_size = 2
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: Any, tiny_model: Path) -> Path:
     """A folder with a model and data for many runs."""
-    workspace: Path = tmp_path_factory.mktemp("muon")
-    (workspace / "model").symlink_to(tiny_model)
-    tiny.write_chats(workspace / "data" / "chat.jsonl", 24)
-    return workspace
+    return inprocess.make_room(tmp_path_factory.mktemp("muon"), tiny_model)
 
 
 def run(room: Path, stage: int, name: str, *, torn: bool = False) -> dict[str, torch.Tensor]:

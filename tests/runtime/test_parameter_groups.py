@@ -14,7 +14,6 @@ import transformers
 from safetensors.torch import load_file
 
 import inprocess
-import tiny
 from tunec.runtime import models, objectives, training
 from tunec.runtime.errors import UserError
 from tunec.runtime.training.average import WeightAverage
@@ -48,10 +47,7 @@ GROUPS = """groups = [
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: Any, tiny_model: Path) -> Path:
     """A folder with a model and data for many runs."""
-    workspace: Path = tmp_path_factory.mktemp("groups")
-    (workspace / "model").symlink_to(tiny_model)
-    tiny.write_chats(workspace / "data" / "chat.jsonl", 24)
-    return workspace
+    return inprocess.make_room(tmp_path_factory.mktemp("groups"), tiny_model)
 
 
 def started(room: Path, text: str, name: str) -> Path:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +9,6 @@ import pytest
 from safetensors.torch import load_file
 
 import inprocess
-import tiny
 
 pytestmark = pytest.mark.heavy
 RUN = """
@@ -49,10 +44,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: Any, tiny_model: Path) -> Path:
     """A folder with a model and data for many runs."""
-    workspace: Path = tmp_path_factory.mktemp("ranks")
-    (workspace / "model").symlink_to(tiny_model)
-    tiny.write_chats(workspace / "data" / "chat.jsonl", 24)
-    return workspace
+    return inprocess.make_room(tmp_path_factory.mktemp("ranks"), tiny_model)
 
 
 def prepared(room: Path, name: str, ranks: int) -> Path:
@@ -73,7 +65,7 @@ def test_two_ranks(room: Path) -> None:
     both = {name: prepared(room, name, 2) for name in CASES}
     for run_dir in alone.values():
         inprocess.train(run_dir)
-    _launch(list(both.values()))
+    inprocess.on_two_ranks(list(both.values()))
     start = load_file(room / "model" / "model.safetensors")
     far = {}
     for name in CASES:
@@ -85,23 +77,3 @@ def test_two_ranks(room: Path) -> None:
         apart = sum(float((found[n] - v).norm()) ** 2 for n, v in expected.items())
         far[name] = (apart / went) ** 0.5
     assert {name for name, value in far.items() if value > 0.05} == set(), far
-
-
-def _launch(run_dirs: list[Path]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    tests = Path(inprocess.__file__).parent
-    command = [sys.executable, str(tests / "one_rank.py"), *map(str, run_dirs)]
-    ranks = [
-        subprocess.Popen(
-            command,
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    told = [rank.communicate(timeout=300)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], told[0][-3000:]

@@ -69,10 +69,7 @@ NF4 = [
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: Any, tiny_model: Path) -> Path:
     """A folder with a model and data for many runs."""
-    workspace: Path = tmp_path_factory.mktemp("quantization")
-    (workspace / "model").symlink_to(tiny_model)
-    tiny.write_chats(workspace / "data" / "chat.jsonl", 24)
-    return workspace
+    return inprocess.make_room(tmp_path_factory.mktemp("quantization"), tiny_model)
 
 
 def logits(model: Any) -> torch.Tensor:

@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 import inprocess
-import tiny
 from tunec.runtime import models
 from tunec.runtime.errors import UserError
 from tunec.runtime.models.fake_quantization import fake_layers, quantized_config
@@ -56,10 +55,7 @@ KINDS = {
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: Any, tiny_model: Path) -> Path:
     """A folder with a model and data for many runs."""
-    workspace: Path = tmp_path_factory.mktemp("rounded")
-    (workspace / "model").symlink_to(tiny_model)
-    tiny.write_chats(workspace / "data" / "chat.jsonl", 24)
-    return workspace
+    return inprocess.make_room(tmp_path_factory.mktemp("rounded"), tiny_model)
 
 
 def trained(room: Path, text: str, name: str) -> tuple[Path, Any]:
