@@ -91,8 +91,44 @@ def check_parts(spec: Spec) -> Iterator[Diagnostic]:
         )
 
 
+def check_trained_parts(spec: Spec) -> Iterator[Diagnostic]:
+    """A part is to be trained that texts do not reach.
+
+    A text passes the language model alone. An encoder gets no gradient from it, nor does the projector: only weight
+    decay would change them.
+
+    Fails:
+    ```toml
+    [media]
+    train_projector = true
+    ```
+    Passes:
+    ```toml
+    [media]
+    train_projector = false
+    ```
+    """
+    for part in (name for name in PARTS[:2] if getattr(spec.media, name)):
+        yield error(
+            "M644",
+            f"`{part}` would train nothing: from texts no gradient gets there",
+            ("media", part),
+            notes=("rows with images, videos or sound are not available yet",),
+            helps=("remove it",),
+        )
+    if not spec.media.train_language_model and any(getattr(spec.media, p) for p in PARTS[:2]):
+        yield error(
+            "M644",
+            "the language model is frozen, and texts pass no other part",
+            ("media", "train_language_model"),
+            notes=("rows with images, videos or sound are not available yet",),
+            helps=("remove it",),
+        )
+
+
 RULES = (
     Rule("M641", "least above largest", pure=check_limits),
     Rule("M642", "model reads text only", factual=check_text_only),
     Rule("M643", "every part frozen", pure=check_parts),
+    Rule("M644", "part that texts do not reach", pure=check_trained_parts),
 )
