@@ -28,8 +28,13 @@ def _none(objective: Any, plan: Plan, places: Places) -> Iterator[Arg]:
     return iter(())
 
 
+def _accuracy(objective: Any, plan: Plan, places: Places) -> Iterator[Arg]:
+    if plan.spec.evaluation.accuracy:
+        yield Arg("accuracy", "True")
+
+
 OBJECTIVES: dict[type, tuple[str, Args]] = {
-    Sft: ("Sft", _none),
-    Pretraining: ("Pretraining", _none),
+    Sft: ("Sft", _accuracy),
+    Pretraining: ("Pretraining", _accuracy),
 }
 """The class of the runtime for each objective of the spec, and what it is told."""

@@ -11,11 +11,11 @@ from ..facts.versions import optional_libraries
 from ..plan import Batch, Plan
 from ..plan.honoured import written_sources
 from ..plan.layout import has_packed_rows, packing, too_long
-from ..rules.evaluation import each_source
 from ..spec import Data, FileTemplate, Sft, Spec
 from ..version import VERSION
 from .calls import Arg, Call, Places, inline, nested
 from .environment import render
+from .evaluation_calls import evaluation_args, upkeep_args
 from .literals import python_literal
 from .loftq_calls import loftq_call
 from .method_calls import method_call
@@ -254,14 +254,9 @@ def _fit_args(plan: Plan) -> dict[str, list[Arg]]:
         *_layout_args(spec),
     ]
     after += _loading_args(spec.data)
-    if spec.evaluation.every_steps:
-        after.append(Arg("eval_every", python_literal(spec.evaluation.every_steps)))
-    if each_source(spec):
-        after.append(Arg("each_source", "True"))
+    after += evaluation_args(plan)
     after += [
-        Arg("save_every", python_literal(spec.checkpoints.every_steps)),
-        Arg("keep_checkpoints", python_literal(spec.checkpoints.keep)),
-        Arg("log_every", python_literal(spec.logging.every_steps)),
+        *upkeep_args(spec),
         *_cache_args(spec),
         Arg("plot", python_literal(spec.logging.plot)),
         *([Arg("list_parameters", "True")] if spec.logging.parameters else []),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts
 from ..spec import RewardModel, Sft, Spec
+from .look import is_language_objective
 from .rule import Rule
 
 GENERATE: SpecPath = ("evaluation", "generate")
@@ -64,7 +65,7 @@ def _generates(message: str, path: SpecPath, label: str, help: str) -> Diagnosti
 
 
 def check_accuracy(spec: Spec) -> Iterator[Diagnostic]:
-    """Token accuracy belongs to SFT.
+    """Token accuracy belongs to pretraining and SFT.
 
     Preference objectives and reward models report their own accuracy, that of pairs, without being asked.
 
@@ -86,7 +87,7 @@ def check_accuracy(spec: Spec) -> Iterator[Diagnostic]:
     accuracy = true
     ```
     """
-    if spec.evaluation.accuracy and not isinstance(spec.objective, Sft):
+    if spec.evaluation.accuracy and not is_language_objective(spec):
         yield warning(
             "E108",
             f"`{spec.objective.type}` has no token accuracy",

@@ -518,6 +518,14 @@ HONOURED: dict[str, tuple[Any, ...] | None] = {
     "evaluation.every_steps": None,
     "evaluation.micro_size": None,
     "evaluation.each_source": None,
+    "evaluation.each_epoch": None,
+    "evaluation.at_start": None,
+    "evaluation.delay_steps": None,
+    "evaluation.accuracy": None,
+    "evaluation.metric": None,
+    "evaluation.higher_is_better": None,
+    "evaluation.load_best": None,
+    "evaluation.patience": None,
     "deepspeed.zero_stage": None,
     "deepspeed.offload_optimizer": ("none", "cpu"),
     "deepspeed.overlap_communication": None,
@@ -540,7 +548,11 @@ HONOURED: dict[str, tuple[Any, ...] | None] = {
     "launch[local].grace_s": None,
     "checkpoints.every_steps": None,
     "checkpoints.keep": None,
+    "checkpoints.each_epoch": None,
+    "checkpoints.keep_best": None,
     "logging.every_steps": None,
+    "logging.first_step": None,
+    "logging.each_epoch": None,
     "logging.plot": None,
     "logging.parameters": None,
     "generation.max_new_tokens": None,
@@ -587,12 +599,12 @@ def check_available(spec: Spec) -> Iterator[Diagnostic]:
     Fails:
     ```toml
     [logging]
-    first_step = true
+    level = "debug"
     ```
     Passes:
     ```toml
     [logging]
-    first_step = false
+    level = "info"
     ```
     """
     refused: list[SpecPath] = []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..names import nearest
 from ..spec import Cpo, Dpo, Kto, Orpo, Pretraining, RewardModel, Sft, SimPo, Spec
-from .look import evaluates, evaluates_in_training, listed
+from .look import evaluates, evaluates_in_training, is_language_objective, listed
 from .rule import Rule
 
 METRIC: SpecPath = ("evaluation", "metric")
@@ -16,7 +16,7 @@ PREFERENCE = ("accuracy", "margin", "chosen_reward", "rejected_reward")
 METRICS: dict[type, tuple[str, ...]] = {
     # What an evaluation gives beside `loss`.
     Sft: ("perplexity", "accuracy", *GENERATED),
-    Pretraining: ("perplexity",),
+    Pretraining: ("perplexity", "accuracy"),
     RewardModel: PREFERENCE,
     Dpo: PREFERENCE,
     Orpo: PREFERENCE,
@@ -25,6 +25,8 @@ METRICS: dict[type, tuple[str, ...]] = {
     Kto: ("margin", "chosen_reward", "rejected_reward", "kl"),
 }
 """Objectives that are not here generate their answers, and have nothing to measure on rows."""
+FALLING = ("loss", "perplexity", "kl", "rejected_reward")
+"""Numbers that are better when they are lower."""
 BEST: tuple[SpecPath, ...] = (
     ("evaluation", "load_best"),
     ("evaluation", "patience"),
@@ -200,7 +202,7 @@ def check_measured(spec: Spec) -> Iterator[Diagnostic]:
     ```
     """
     metric = (spec.evaluation.metric or "").rpartition("/")[2]
-    if not isinstance(spec.objective, Sft):
+    if not is_language_objective(spec):
         return
     needed = "accuracy" if metric == "accuracy" else "generate" if metric in GENERATED else ""
     if needed and not getattr(spec.evaluation, needed):
@@ -235,8 +237,7 @@ def check_direction(spec: Spec) -> Iterator[Diagnostic]:
     higher_is_better = false
     ```
     """
-    metric = spec.evaluation.metric or "loss"
-    falls = metric.rpartition("/")[2] in ("loss", "perplexity", "kl", "rejected_reward")
+    metric, falls = spec.evaluation.metric or "loss", not rises(spec)
     if spec.evaluation.higher_is_better is falls:
         yield warning(
             "E105",
@@ -245,6 +246,18 @@ def check_direction(spec: Spec) -> Iterator[Diagnostic]:
             labels=(Label(METRIC, "the number"),) if spec.evaluation.metric else (),
             helps=("leave `higher_is_better` out: the direction of this number is known",),
         )
+
+
+def rises(spec: Spec) -> bool:
+    """Tell whether a higher value of the number that decides is better, by what the number is."""
+    name = (spec.evaluation.metric or "loss").rpartition("/")[2]
+    return name not in FALLING
+
+
+def is_higher_better(spec: Spec) -> bool:
+    """Tell whether a higher value of the number that decides counts as better."""
+    given = spec.evaluation.higher_is_better
+    return rises(spec) if given is None else given
 
 
 def check_patience(spec: Spec) -> Iterator[Diagnostic]:

@@ -49,6 +49,10 @@ class GlobalBatches:
     def finish(self, step: int) -> None:
         """Hear that all steps before `step` are done; samples that stay need not be given back."""
 
+    def epochs_done(self, step: int) -> int:
+        """Return how many epochs are complete after so many steps."""
+        return step * self.global_size // len(self.lengths)
+
     def epoch(self, step: int) -> float:
         """Return how often the samples have been seen before `step`, on average."""
         return round(step * self.global_size / len(self.lengths), 4)

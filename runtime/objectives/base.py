@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..data.samples import Samples
 from .references import Reference
 from .router import RouterLoss
 from .scores import Scorer
@@ -28,9 +29,11 @@ class Objective:
 
     measures: ClassVar[tuple[str, ...]] = ()
     """Names of what is measured beside the loss, in training and evaluation."""
-    eval_measures: ClassVar[tuple[str, ...]] = ()
+    eval_measures: tuple[str, ...] = ()
     """Names of what is measured in evaluations alone."""
-    looks_ahead: ClassVar[bool] = False
+    gives_perplexity: bool = False
+    """Whether the loss of an evaluation is a mean cross-entropy of tokens, whose exponential is the perplexity."""
+    looks_ahead: bool = False
     """Whether `look_ahead` must see the micro batches of a step first."""
 
     def __init__(
@@ -49,6 +52,15 @@ class Objective:
             return self.scorer.told
         return f"{self.scorer.told}, reference: {self.reference.attach(model, self.scorer)}"
 
+    def with_samples(self, samples: Samples) -> Samples:
+        """Return samples, those of the training or of an evaluation, with what the reference keeps beside them."""
+        return samples if self.reference is None else self.reference.with_samples(samples)
+
+    def begin(self, trainer: Any) -> None:
+        """Do what must be done before the first step; the engine is there, and a checkpoint is loaded."""
+        if self.reference is not None:
+            self.reference.begin(trainer)
+
     def look_ahead(self, model: Any, batches: Iterable[Batch], reduce: Reduce) -> None:
         """Compute, without gradients, what the losses of all these micro batches depend on."""
 
@@ -59,6 +71,13 @@ class Objective:
     def loss_sum(self, model: Any, batch: Batch) -> Tensor:
         """Return the summed loss of a micro batch (fp32 scalar), to be divided by the items of the whole step."""
         raise NotImplementedError
+
+    def state(self) -> dict[str, Any]:
+        """Return what was gathered over the steps so far, the same on all processes; a resumed run goes on from it."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
 
     @property
     def is_training(self) -> bool:

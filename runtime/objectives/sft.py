@@ -10,11 +10,21 @@ from torch.nn import functional
 from ..data.layouts import model_inputs
 from ..data.samples import IGNORED
 from .base import Batch, Objective
+from .chunked import Wanted
 from .scores import next_values
 
 
 class Sft(Objective):
     """Next-token cross-entropy, summed over the tokens with a label."""
+
+    gives_perplexity = True
+
+    def __init__(self, *, accuracy: bool = False, **others: Any) -> None:
+        """Start without a model. With `accuracy`, evaluations also measure the share of tokens predicted right."""
+        self.measures_accuracy = accuracy
+        if accuracy:
+            self.eval_measures = (*self.eval_measures, "accuracy")
+        super().__init__(**others)
 
     def num_items(self, batch: Batch) -> Tensor:
         """Return the number of tokens that carry loss, or the sum of their weights (a scalar)."""
@@ -28,6 +38,8 @@ class Sft(Objective):
         `batch` holds `input_ids`, `labels`, and `attention_mask` or `position_ids`, each `[batch, sequence]`; where
         some tokens count more than others also `weights`, fp32.
         """
+        if self.measures_accuracy and not self.is_training:
+            return self._measured(model, batch)
         head, front = self.scorer.head, self.scorer.front
         targets_bt = next_values(batch["labels"], IGNORED, front)
         weights_bt = None if "weights" not in batch else next_values(batch["weights"], 0, front)
@@ -45,3 +57,13 @@ class Sft(Objective):
         )
         total = (losses_n if weights_bt is None else losses_n * weights_bt.flatten()).sum()
         return self.router.added(total, outputs, self.num_items(batch))
+
+    def _measured(self, model: Any, batch: Batch) -> Tensor:
+        """Return the same sum in an evaluation, and count the tokens that are the most likely ones in their places."""
+        scores = self.scorer(model, batch, Wanted(top=True))
+        self.tally.add("accuracy", scores.are_top)
+        if "weights" not in batch:
+            return -scores.log_probs.sum()
+        front = self.scorer.front
+        carries_bt = next_values(batch["labels"], IGNORED, front) >= 0
+        return -(scores.log_probs * next_values(batch["weights"], 0, front)[carries_bt]).sum()

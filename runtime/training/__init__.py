@@ -1,5 +1,6 @@
 """Training: one small layer over `transformers.Trainer`."""
 
+from .best import Best
 from .fit import fit
 from .lisa import Lisa
 from .lora_fa import freeze_a
@@ -27,6 +28,7 @@ __all__ = [
     "Apollo",
     "BAdam",
     "BAdamRatio",
+    "Best",
     "CosineMin",
     "CosineRestarts",
     "Galore",

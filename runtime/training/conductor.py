@@ -17,7 +17,8 @@ from ..data.stream.reader import StreamedSamples
 from ..errors import ExitCode, UserError
 from ..objectives.tally import means
 from .isolation import check_isolation
-from .metrics import EVAL_LOSS, MetricsFile, told_losses
+from .metrics import EVAL_LOSS, MetricsFile, told_evaluation
+from .occasions import Occasions
 from .progress import Progress
 from .schedules import Plateau
 
@@ -31,10 +32,14 @@ class Conductor(
 ):
     """Decides after each step what happens next, and writes the numbers down."""
 
-    def __init__(self, trainer: Trainer, log_every: int) -> None:
+    def __init__(self, trainer: Trainer, occasions: Occasions) -> None:
         """Start with nothing written."""
         self.trainer = trainer
-        self.log_every = log_every
+        self.occasions = occasions
+        self.epochs = 0
+        self.ends_epoch = False
+        self.last_logs: Mapping[str, Any] = {}
+        self.rate = 0.0
         self.window_loss = 0.0
         self.window_steps = 0
         self.window_measures: dict[str, list[float]] = {}
@@ -51,6 +56,8 @@ class Conductor(
                 "window_steps": self.window_steps,
                 "window_measures": self.window_measures,
                 "tokens_seen": self.trainer.tokens_seen,
+                "epochs": self.epochs,
+                "best": self.trainer.watch.state(),
             },
         }
 
@@ -62,7 +69,10 @@ class Conductor(
             self.window_loss, self.window_steps = saved["window_loss"], saved["window_steps"]
             self.window_measures = saved["window_measures"]
             trainer.tokens_seen = saved["tokens_seen"]
+            self.epochs = saved["epochs"]
+            trainer.watch.load(saved["best"])
             trainer.rank_budget.load(trainer.session.resume_from)
+            trainer.load_objective(trainer.session.resume_from)
         if trainer.collator.padding_free or _is_packed(trainer.samples):
             check_isolation(
                 trainer.model_wrapped,
@@ -71,11 +81,16 @@ class Conductor(
                 vocabulary=trainer.model.get_input_embeddings().num_embeddings,
                 device=args.device,
             )
+        trainer.objective.begin(trainer)
         trainer.started = time.monotonic()
         trainer.session.clock.enter("train")
         if trainer.session.is_main:
             self.metrics = MetricsFile(Path("metrics.jsonl"), resumed_at=step or None)
-            self.progress = Progress(num_steps=trainer.num_steps, done=step, every=self.log_every)
+            self.progress = Progress(
+                num_steps=trainer.num_steps, done=step, every=self.occasions.log_every
+            )
+        if self.occasions.eval_at_start and not step and len(trainer.evaluation):
+            trainer.evaluate()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         trainer, step = self.trainer, state.global_step
@@ -91,17 +106,19 @@ class Conductor(
             known = self.window_measures.get(name, [0.0, 0.0])
             self.window_measures[name] = [a + b for a, b in zip(known, found, strict=True)]
         last = step >= trainer.num_steps
+        epochs = trainer.batches.epochs_done(step)
+        self.ends_epoch, self.epochs = epochs > self.epochs, epochs
         trainer.stopped = bool(flag) and not last
         control.should_log = True
         control.should_evaluate = bool(
             len(trainer.evaluation)
-            and (last or (trainer.eval_every and step % trainer.eval_every == 0))
-            # A rate that follows evaluations must not miss one: the resumed run would take another course.
-            and (not trainer.stopped or isinstance(trainer.schedule, Plateau))
+            and (last or self.occasions.evaluates(step, ends_epoch=self.ends_epoch))
+            # What hangs on evaluations must not miss one: the resumed run would take another course.
+            and (
+                not trainer.stopped or trainer.watch.is_on or isinstance(trainer.schedule, Plateau)
+            )
         )
-        control.should_save = trainer.stopped or bool(
-            trainer.save_every and step % trainer.save_every == 0 and not last
-        )
+        control.should_save = trainer.stopped or (not last and self._is_saved(step))
         control.should_training_stop = last or trainer.stopped
         return control
 
@@ -110,9 +127,25 @@ class Conductor(
         if EVAL_LOSS in logs:
             self._write({"step": step, **{n: v for n, v in logs.items() if n.startswith("eval_")}})
             if self.progress:
-                self.progress.say(f"step {step}: evaluation loss {told_losses(logs)}")
+                self.progress.say(f"step {step}: evaluation loss {told_evaluation(logs)}")
         elif "loss" in logs:
             self._log_step(step, logs)
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any
+    ) -> Any:
+        """Remember the best, and end the training where nothing improves any more."""
+        trainer, step = self.trainer, state.global_step
+        trainer.watch.see(metrics, step, is_kept=step >= trainer.num_steps or self._is_saved(step))
+        if trainer.watch.ended_at == step and step < trainer.num_steps:
+            self._write_window(step)
+            # It is done: nobody will go on from here.
+            control.should_training_stop, control.should_save = True, False
+            trainer.stopped = False
+        return control
+
+    def _is_saved(self, step: int) -> bool:
+        return self.occasions.saves(step, ends_epoch=self.ends_epoch)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.progress:
@@ -133,20 +166,28 @@ class Conductor(
         rate = self.trainer.rate_tokens / seconds
         if self.progress:
             self.progress.step(step, loss=loss, tokens_per_s=rate)
-        if step % self.log_every == 0 or step == self.trainer.num_steps:
-            row = {
-                "step": step,
-                "epoch": self.trainer.batches.epoch(step),
-                "loss": self.window_loss / self.window_steps,
-                "learning_rate": logs["learning_rate"],
-                "grad_norm": logs.get("grad_norm"),
-                "tokens": self.trainer.tokens_seen,
-                "tokens_per_s": round(rate, 1),
-            }
-            if self.router_loss is not None:
-                row["router_loss"] = self.router_loss
-            self._write({**row, **means(self.window_measures)})
-            self.window_loss, self.window_steps, self.window_measures = 0.0, 0, {}
+        self.last_logs, self.rate = logs, rate
+        is_due = self.occasions.logs(step, ends_epoch=self.ends_epoch)
+        if is_due or step == self.trainer.num_steps:
+            self._write_window(step)
+
+    def _write_window(self, step: int) -> None:
+        """Write a line for the steps since the last one."""
+        if not self.window_steps:
+            return
+        row = {
+            "step": step,
+            "epoch": self.trainer.batches.epoch(step),
+            "loss": self.window_loss / self.window_steps,
+            "learning_rate": self.last_logs["learning_rate"],
+            "grad_norm": self.last_logs.get("grad_norm"),
+            "tokens": self.trainer.tokens_seen,
+            "tokens_per_s": round(self.rate, 1),
+        }
+        if self.router_loss is not None:
+            row["router_loss"] = self.router_loss
+        self._write({**row, **means(self.window_measures)})
+        self.window_loss, self.window_steps, self.window_measures = 0.0, 0, {}
 
     def _write(self, row: Mapping[str, Any]) -> None:
         if self.metrics:

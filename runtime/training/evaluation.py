@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,20 +32,27 @@ class Evaluation:
         return self._loader
 
 
-def mean_losses(sets: Sequence[str], measures: Sequence[str], totals: Tensor) -> dict[str, float]:
+def mean_losses(
+    sets: Sequence[str], measures: Sequence[str], totals: Tensor, *, perplexity: bool = False
+) -> dict[str, float]:
     """Return `eval_loss` and `eval_MEASURE`, every item counted once, and `eval_loss/SET` for each set with a name.
 
-    `totals` holds sum and count of the loss and of each measure of each set, fp64 `[sets, 1 + measures, 2]`.
+    `totals` holds sum and count of the loss and of each measure of each set, fp64 `[sets, 1 + measures, 2]`. The
+    `perplexity` of each is the exponential of its loss.
     """
-    return {
-        **_means(measures, totals.sum(0)),
-        **{
-            f"{name}/{chosen}": value
-            for chosen, total in zip(sets, totals, strict=True)
-            if chosen
-            for name, value in _means(measures, total).items()
-        },
-    }
+    named = [(name, total) for name, total in zip(sets, totals, strict=True) if name]
+    found = {}
+    for chosen, total in [("", totals.sum(0)), *named]:
+        measured = _means(measures, total)
+        if perplexity:
+            measured["eval_perplexity"] = exp(measured[EVAL_LOSS])
+        found |= {f"{name}/{chosen}" if chosen else name: v for name, v in measured.items()}
+    return found
+
+
+def exp(value: float) -> float:
+    """Return the exponential, infinite where it is beyond floating point."""
+    return math.exp(value) if value < 700 or math.isnan(value) else math.inf
 
 
 def _means(measures: Sequence[str], totals: Tensor) -> dict[str, float]:

@@ -32,8 +32,10 @@ from ..storage import (
     verify_directory,
     write_json,
 )
+from .best import Best
 from .lisa import Lisa
 from .metrics import EVAL_LOSS, eval_losses, read, told_losses
+from .occasions import Occasions
 from .optimizers import Optimizer
 from .schedules import Name, Schedule
 
@@ -71,10 +73,17 @@ def fit(
     loader_persistent: bool = False,
     pin_memory: bool | None = None,
     eval_every: int | None = None,
+    eval_each_epoch: bool = False,
+    eval_at_start: bool = False,
+    eval_delay: int = 0,
     each_source: bool = False,
+    best: Best | None = None,
     save_every: int,
+    save_each_epoch: bool = False,
     keep_checkpoints: int,
     log_every: int,
+    log_first_step: bool = False,
+    log_each_epoch: bool = False,
     empty_cache_every: int | None = None,
     plot: bool = True,
     list_parameters: bool = False,
@@ -95,6 +104,10 @@ def fit(
     included. Evaluation takes micro batches of the same kind, or of `eval_micro_batch_size` samples. The order of
     the data follows from `data_seed`, or from the session's seed. With `each_source`, evaluation samples of several
     sources are also measured by themselves. Each `empty_cache_every` steps unused GPU memory is given back.
+
+    Evaluations and checkpoints come each so many steps, and where it is asked for after each epoch; the first
+    evaluation not before `eval_delay` steps, but that of `eval_at_start` before the first step. `best` says which
+    evaluation is the best, and what follows from it.
 
     With `ema_decay`, what is evaluated and saved is a running average of the weights.
 
@@ -142,11 +155,20 @@ def fit(
             persistent=loader_persistent,
             pin_memory=pin_memory,
         ),
-        eval_every=eval_every,
+        occasions=Occasions(
+            eval_every=eval_every,
+            eval_each_epoch=eval_each_epoch,
+            eval_at_start=eval_at_start,
+            eval_delay=eval_delay,
+            save_every=save_every,
+            save_each_epoch=save_each_epoch,
+            log_every=log_every,
+            log_first_step=log_first_step,
+            log_each_epoch=log_each_epoch,
+            best=best,
+        ),
         eval_micro_size=micro_size if eval_micro_batch_size is None else by_samples,
-        save_every=save_every,
         keep_checkpoints=keep_checkpoints,
-        log_every=log_every,
         fingerprint=fingerprint,
         optimizer=optimizer,
         lisa=lisa,
@@ -174,7 +196,7 @@ def fit(
     if trainer.stopped:
         _stop(session, trainer.state.global_step, steps)
         return
-    _finish(session, trainer, steps, loss_kind, name=name, plot=plot)
+    _finish(session, trainer, trainer.state.global_step, loss_kind, name=name, plot=plot)
 
 
 def _exact(value: float) -> Fraction:
@@ -286,6 +308,11 @@ def _finish(
     session: Session, trainer: Any, steps: int, loss_kind: str, *, name: str, plot: bool
 ) -> None:
     with session.clock.phase("save"):
+        if early := trainer.watch.report(steps).get("stopped_early"):
+            session.say(f"ended early, after step {early['step']}: {early['reason']}")
+        if told := trainer.watch.told(steps):
+            session.say(told)
+        trainer.load_best()
         _save_final(session, trainer)
     if not session.is_main:
         return
@@ -356,6 +383,7 @@ def _report(
         "trainable_parameters": trainable,
         "optimizer": trainer.optimizer_told,
         **trainer.average.report(),
+        **trainer.watch.report(steps),
         "parameters": total,
         "peak_memory_bytes": _peak_memory(session),
         "seconds": seconds,

@@ -67,6 +67,16 @@ def eval_losses(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def told_evaluation(row: Mapping[str, Any]) -> str:
+    """Return an evaluation in words: the losses, and the other numbers of all sets together."""
+    others = (
+        f"{name.removeprefix('eval_')} {value:.4g}"
+        for name, value in row.items()
+        if name.startswith("eval_") and "/" not in name and name != EVAL_LOSS and value is not None
+    )
+    return ", ".join([told_losses(row), *others])
+
+
 def told_losses(row: Mapping[str, Any]) -> str:
     """Return the losses of an evaluation in words: the total, and in brackets each set of several."""
     told = {

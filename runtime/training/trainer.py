@@ -10,6 +10,7 @@ import torch
 import transformers
 from torch import Tensor
 from torch.utils.data import DataLoader
+from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 
 from ..data.batches import GlobalBatches, MicroBatches, MicroSize, lengths_of
 from ..data.layouts import Batches, Collator, eval_batches, num_tokens
@@ -22,18 +23,23 @@ from ..models.saved import save_tokenizer
 from ..models.sharded import gathered, whole_state
 from ..objectives.base import Objective
 from ..session import Session
-from ..storage import commit_directory, disk_errors, prune, staging_directory
+from ..storage import commit_directory, disk_errors, prune, staging_directory, verify_directory
 from .average import WeightAverage
+from .best import Watch, checkpoint
 from .block_sampler import BlockSampler
 from .conductor import Conductor
 from .engine import allow_steps, averaged, tell_norms, without_first_step
 from .evaluation import Evaluation, mean_losses
 from .lisa import Lisa
 from .metrics import EVAL_LOSS
+from .occasions import Occasions
 from .optimizers import Optimizer
 from .optimizers.describe import description, in_words
 from .rank_budget import RankBudget
 from .schedules import Name, RateScheduler, Schedule
+
+OBJECTIVE = "objective.pt"
+"""File of a checkpoint with what the objective gathered, where it gathers something."""
 
 
 class Trainer(transformers.Trainer):  # type: ignore[misc]
@@ -56,11 +62,9 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         collator: Collator,
         micro_size: MicroSize,
         loading: Loading,
-        eval_every: int | None,
+        occasions: Occasions,
         eval_micro_size: MicroSize,
-        save_every: int,
         keep_checkpoints: int,
-        log_every: int,
         fingerprint: str,
         optimizer: Optimizer,
         lisa: Lisa | None,
@@ -77,8 +81,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         self.samples = train
         self.evaluation = evaluation
         self.num_steps = num_steps
-        self.eval_every = eval_every
-        self.save_every = save_every
+        self.watch = Watch(occasions.best)
         self.keep_checkpoints = keep_checkpoints
         self.fingerprint = fingerprint
         self.optimizer_settings = optimizer
@@ -104,7 +107,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
             train_dataset=Batches(train, collator),
             processing_class=tokenizer,
             data_collator=collator,
-            callbacks=[Conductor(self, log_every)],
+            callbacks=[Conductor(self, occasions)],
         )
         if lisa is not None:
             self.add_callback(BlockSampler(self.model, lisa, session.seed))
@@ -147,6 +150,12 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
 
     # Loss
 
+    def _prepare_input(self, data: Any) -> Any:
+        """Return tensors on the device in their own number format: weights and log-probabilities are no inputs."""
+        if isinstance(data, Tensor):
+            return data.to(self.args.device)
+        return super()._prepare_input(data)
+
     def training_step(
         self, model: Any, inputs: Any, num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
@@ -170,6 +179,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         step = [batch for batches in batch_samples for batch in batches]
         if self.objective.looks_ahead:
             ahead = (self._prepare_inputs(batch) for batch in step)
+            self.model_wrapped.train()
             with torch.no_grad():
                 self.objective.look_ahead(self.model_wrapped, ahead, self._reduce)
         for batch in step:
@@ -254,7 +264,8 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         """Return the mean loss over all evaluation samples, every token counted once, and that of each set."""
         with self.session.clock.phase("evaluate"):
             metrics = self._eval_losses()
-        self.lr_scheduler.observe(metrics[EVAL_LOSS])
+        if self.state.global_step:
+            self.lr_scheduler.observe(metrics[EVAL_LOSS])
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -270,7 +281,9 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         self._reduce(totals)
         model.train()
         names = [each.name for each in self.evaluations]
-        return mean_losses(names, self.objective.tally.names, totals)
+        return mean_losses(
+            names, self.objective.tally.names, totals, perplexity=self.objective.gives_perplexity
+        )
 
     def _totals(self, model: Any, evaluation: Evaluation) -> Tensor:
         """Return sum and count of the loss, and of each measure, over this process's share, fp64 `[1 + measures, 2]`."""
@@ -297,7 +310,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         """Save what a resume needs beside the others, then make it visible by one rename."""
         with self.session.clock.phase("save"):
             step = self.state.global_step
-            final = Path("checkpoints") / f"step-{step}"
+            final = checkpoint(step)
             if final.exists():
                 return
             if self.session.is_main:
@@ -310,7 +323,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
             self._barrier()
             if self.session.is_main:
                 commit_directory(staging, final, self._meta(step))
-                prune(final.parent, self.keep_checkpoints, set())
+                prune(final.parent, self.keep_checkpoints, self.watch.protected)
             self._barrier()
 
     def _write_state(self, staging: Path) -> None:
@@ -324,8 +337,15 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
             torch.save(self.lr_scheduler.state_dict(), staging / "scheduler.pt")
             self.rank_budget.save(staging)
             self.average.save(staging)
+            if state := self.objective.state():
+                torch.save(state, staging / OBJECTIVE)
             self._export_callbacks()
             self.state.save_to_json(str(staging / "trainer_state.json"))
+
+    def load_objective(self, checkpoint: Path | None) -> None:
+        """Let the objective go on from a checkpoint."""
+        if checkpoint is not None and self.objective.state():
+            self.objective.load_state(torch.load(checkpoint / OBJECTIVE, weights_only=True))
 
     def _export_callbacks(self) -> None:
         for callback in self.callback_handler.callbacks:
@@ -339,6 +359,18 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
             "num_ranks": self.session.num_ranks,
             "fingerprint": self.fingerprint,
         }
+
+    def load_best(self) -> None:
+        """Put the weights of the best checkpoint in place where they are to be the last; all processes must call it."""
+        path = self.watch.to_load(self.state.global_step)
+        if path is None:
+            return
+        verify_directory(path, deep=False)
+        deepspeed_load_checkpoint(
+            self.model_wrapped, str(path), load_module_strict=not is_adapted(self.model)
+        )
+        self.average.begin(path)
+        self.rank_budget.load(path)
 
     def save_weights(self, folder: Path) -> None:
         """Write adapter or model with its tokenizer in the Hugging Face layout; all processes must call it."""

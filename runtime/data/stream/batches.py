@@ -42,6 +42,10 @@ class StreamBatches(GlobalBatches):
         self._done = max(self._done, step * self.global_size)
         self._tell()
 
+    def epochs_done(self, step: int) -> int:
+        """Return how many epochs are complete after so many steps."""
+        return self.rows.epoch(step * self.global_size - 1)
+
     def epoch(self, step: int) -> float:
         """Return how many epochs are complete before `step`; how far the next one is, nobody knows."""
         return float(self.rows.epoch(step * self.global_size - 1))
