@@ -6,6 +6,7 @@ import argparse
 import os
 import shutil
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +15,10 @@ import torch
 from ..errors import ExitCode, UserError
 from ..models.folder import display, open_staging
 from ..models.load import DTYPES, Base, Dtype, load_causal_lm, load_tokenizer, stored_dtype
+from ..models.parts import score_head
 from ..models.quantization import is_quantized
 from ..models.saved import changed, save_tokenizer
-from ..models.variants import VIRTUAL, WHOLE, Method, load_trained, whole
+from ..models.variants import VIRTUAL, WHOLE, Load, Method, load_trained, whole
 from ..session import program
 from ..storage import disk_errors, gib, replace_directory
 
@@ -33,13 +35,14 @@ def export(
     output: Path,
     dtype: Literal["same", "fp32", "bf16", "fp16"],
     max_shard_gib: float,
+    load: Load = load_causal_lm,
     packages: Collection[str] = (),
 ) -> None:
     """Write the merged model to `output`: safetensors, configuration, tokenizer, chat template.
 
     The merge is done in fp32 and rounded once. Logits are compared at each step: trained with base (they must
-    differ), merged with trained, and the written model, read back, with the merged one. `packages` are the
-    optional libraries the model needs.
+    differ), merged with trained, and the written model, read back, with the merged one. `load` says what kind of
+    model it is: `load_causal_lm` or `load_reward_model`. `packages` are the optional libraries the model needs.
 
     Raises:
         UserError: (as one line) nothing was trained, `output` exists, the disk is full, or a comparison fails.
@@ -51,13 +54,14 @@ def export(
         _check_mergeable(method, trained)
         chosen: Dtype = stored_dtype(base) if dtype == "same" else dtype
         print("loading the trained model", flush=True)
-        model = load_trained(trained, base=base, method=method, dtype="fp32").eval()
+        loading = partial(load_trained, trained, base=base, method=method, dtype="fp32", load=load)
+        model = loading().eval()
         tokenizer = load_tokenizer(trained)
         probe = tokenizer(PROBE, return_tensors="pt", add_special_tokens=False)["input_ids"]
         as_trained = expected = _logits(model, probe)
         if is_quantized(model):
             del model  # both at once could be too much
-            model = load_trained(trained, base=base, method=method, dtype="fp32", dequantized=True)
+            model = loading(dequantized=True)
             expected = _logits(model.eval(), probe)
             _tell_dequantized(expected, as_trained, chosen)
         untrained = None
@@ -80,7 +84,7 @@ def export(
                 )
                 save_tokenizer(staging, tokenizer, model, trained=trained)
             del model
-            written = _logits(load_causal_lm(whole(base, staging), dtype="fp32").eval(), probe)
+            written = _logits(load(whole(base, staging), dtype="fp32").eval(), probe)
             _check_same("the written model differs from the merged one", written, rounded)
             _check_tokenizer(changed(staging, tokenizer))
             replace_directory(staging, target)
@@ -142,8 +146,13 @@ def _check_trained(trained: torch.Tensor, untrained: torch.Tensor) -> None:
 
 @torch.no_grad()
 def _logits(model: Any, probe: torch.Tensor) -> torch.Tensor:
+    """Return the logits at every token, of a reward model the scores."""
+    head, scores = score_head(model), []
+    hook = head and head.register_forward_hook(lambda _, __, score: scores.append(score))
     logits: torch.Tensor = model(input_ids=probe, use_cache=False).logits
-    return logits.float()
+    if hook is not None:
+        hook.remove()
+    return (scores[0] if scores else logits).float()
 
 
 def _tell_dequantized(expected: torch.Tensor, as_trained: torch.Tensor, dtype: Dtype) -> None:

@@ -34,6 +34,7 @@ from .fp8 import use_fp8
 from .importer import fetch_program
 from .load import Base, load_causal_lm, load_tokenizer, train_all
 from .quantization import BitsAndBytes, Eetq, Hqq, Quanto, TorchAo
+from .reward import load_reward_model
 from .structure import (
     Rope,
     add_embedding_noise,
@@ -85,6 +86,7 @@ __all__ = [
     "fetch_program",
     "first_batches",
     "load_causal_lm",
+    "load_reward_model",
     "load_tokenizer",
     "offload_activations",
     "recompute_activations",

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import nn
 
 from ..errors import UserError
+from .parts import score_head
 
 
 def train_blocks(
@@ -19,7 +20,8 @@ def train_blocks(
 ) -> Any:
     """Return the model with only the transformer blocks of these numbers trainable, or only `modules` of them.
 
-    Numbers below 0 count from the end. `extra_modules` are modules outside of the blocks that are trained as well.
+    Numbers below 0 count from the end. `extra_modules` are modules outside of the blocks that are trained as well. The head of a
+    reward model is always trained.
 
     Raises:
         UserError: a block or a module does not exist.
@@ -42,6 +44,8 @@ def train_blocks(
     ]
     for wanted in extra_modules:
         _train([module for name, module in outside if _is_called(name, wanted)], wanted)
+    head = score_head(model)
+    _train([] if head is None else [head])
     return model
 
 

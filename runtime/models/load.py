@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from .folder import display
 from .hubs import Hub, snapshot
 from .parts import auto_class, freeze_towers
 from .quantization import Quantization, finish_quantized, quantized_arguments, widened_arguments
-from .scratch import random_causal_lm
+from .scratch import random_model
 from .structure import ATTENTION, Rope, configured, finish, is_expected
 from .vocabulary import NewRows, add_rows
 from .vocabulary import add_tokens as append_tokens
@@ -163,6 +163,25 @@ def load_causal_lm(base: Base | Path | str, *, dtype: Dtype, tokenizer: Any = No
         UserError: the folder is missing, a weight file is missing, truncated or not safetensors, or its
             tensors do not fit the configuration.
     """
+    return load_model(base, Kind(), dtype=dtype, tokenizer=tokenizer)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a base is loaded as: a model that writes, if nothing else is said."""
+
+    classes: Callable[[Any], Any] = auto_class
+    """Returns the class of transformers for a configuration."""
+    change: Callable[[Any], None] | None = None
+    """Changes the configuration before the weights are read."""
+    made_anew: tuple[str, ...] = ()
+    """Tensors that no file need have."""
+    make: Callable[[Any], None] | None = None
+    """Fills in those of them that no file has."""
+
+
+def load_model(base: Base | Path | str, kind: Kind, *, dtype: Dtype, tokenizer: Any = None) -> Any:
+    """Return the model `base` as a model of some kind; everything else is as in `load_causal_lm`."""
     settings = fetched(base if isinstance(base, Base) else Base(base))
     path, attention = settings.path, settings.attention
     _check_folder(path)
@@ -178,13 +197,15 @@ def load_causal_lm(base: Base | Path | str, *, dtype: Dtype, tokenizer: Any = No
         if quantization is None:
             chosen |= widened_arguments(str(path), hub)
         chosen |= configured(settings, hub)
-        model, info = _made(settings, DTYPES[dtype], chosen, hub)
+        model, info = _made(settings, kind, DTYPES[dtype], chosen, hub)
     except UserError:
         raise
     except Exception as fault:
         raise _load_fault("model", path, fault) from None
     missing = [name for name in info.get("missing_keys", ()) if not is_expected(name, settings)]
-    _check_complete(path, missing)
+    _check_complete(path, [name for name in missing if name not in kind.made_anew])
+    if missing and kind.make is not None:
+        kind.make(model)
     if settings.adapters is not None:
         model = merge_earlier(model, settings.adapters)
     if tokenizer is not None and settings.new_rows is not None:
@@ -193,20 +214,24 @@ def load_causal_lm(base: Base | Path | str, *, dtype: Dtype, tokenizer: Any = No
 
 
 def _made(
-    base: Base, dtype: torch.dtype, chosen: dict[str, Any], hub: dict[str, Any]
+    base: Base, kind: Kind, dtype: torch.dtype, chosen: dict[str, Any], hub: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     """Return the model, and what transformers says of the tensors that it found for it."""
     from transformers import AutoConfig
 
     config = chosen.get("config") or AutoConfig.from_pretrained(str(base.path), **hub)
+    if kind.change is not None:
+        kind.change(config)
+        chosen["config"] = config
+    classes = kind.classes(config)
     if base.init == "random":
         chosen.pop("config", None)
         code = {"trust_remote_code": base.trust_remote_code}
-        return random_causal_lm(config, dtype=dtype, seed=base.seed, **chosen, **code), {}
+        return random_model(config, classes, dtype=dtype, seed=base.seed, **chosen, **code), {}
     if base.allow_pickle:
         # Otherwise transformers asks a service on the hub to convert the model.
         os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
-    model, info = auto_class(config).from_pretrained(
+    model, info = classes.from_pretrained(
         str(base.path),
         dtype=dtype,
         # None: safetensors where they are there. Pickles are unpickled without running their code.

@@ -10,6 +10,8 @@ TOWERS = "visual|vision_tower|vision_model|audio_tower|image_tower|video_tower"
 """Modules that see or hear, as transformers 5 names them in every family."""
 PROJECTORS = "multi_modal_projector|connector|merger|merger_list|deepstack_merger_list|image_newline|embed_vision|embed_audio"
 """Modules between these and the language model; some stand inside the tower."""
+SCORE = "score"
+"""The head of every decoder of transformers that scores texts."""
 _TOWER = re.compile(rf"(?:^|\.)(?:{TOWERS})(?:\.|$)")
 _PROJECTOR = re.compile(rf"(?:^|\.)(?:{PROJECTORS})(?:\.|$)")
 
@@ -22,6 +24,16 @@ def auto_class(config: Any) -> Any:
     writes = type(config) in AutoModelForCausalLM._model_mapping
     sees = type(config) in AutoModelForMultimodalLM._model_mapping
     return AutoModelForMultimodalLM if sees and not writes else AutoModelForCausalLM
+
+
+def score_head(model: Any) -> Any:
+    """Return the head that scores texts, with adapters its wrapper; None for a model that writes."""
+    return getattr(model, SCORE, None)
+
+
+def is_reward_model(model: Any) -> bool:
+    """Tell whether the model scores texts."""
+    return score_head(model) is not None
 
 
 def part_of(name: str) -> Part:

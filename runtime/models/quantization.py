@@ -16,6 +16,7 @@ import torch
 from ..errors import ExitCode, UserError
 from .dtypes import DTYPES, Dtype
 from .four_bit import decode_rightly, unpack_without_building
+from .parts import score_head
 
 
 @dataclass(frozen=True)
@@ -223,10 +224,11 @@ def is_quantized(model: Any) -> bool:
 
 def linear_layers(model: Any) -> Iterator[tuple[Any, str, Any]]:
     """Yield parent, name and module of every plain linear layer but the output head."""
-    head = model.get_output_embeddings()
+    head = score_head(model) or model.get_output_embeddings()
+    heads = set() if head is None else set(head.modules())
     for parent in list(model.modules()):
         for name, module in list(parent.named_children()):
-            if type(module) is torch.nn.Linear and module is not head:
+            if type(module) is torch.nn.Linear and module not in heads:
                 yield parent, name, module
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from .parts import auto_class
 
-
-def random_causal_lm(config: Any, *, dtype: torch.dtype, seed: int, **options: Any) -> Any:
-    """Return the model of `config` with weights drawn as its family draws them, `options` as transformers takes them.
+def random_model(
+    config: Any, classes: Any, *, dtype: torch.dtype, seed: int, **options: Any
+) -> Any:
+    """Return the model of `config`, of one of the `classes` of transformers, with weights drawn as its family draws them.
 
     The weights follow from the seed alone: they are the same on all processes and under every ZeRO stage.
     """
@@ -23,7 +23,7 @@ def random_causal_lm(config: Any, *, dtype: torch.dtype, seed: int, **options: A
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with nullcontext() if sharded else no_init_weights():
-            model = auto_class(config).from_config(config, dtype=dtype, **options)
+            model = classes.from_config(config, dtype=dtype, **options)
         if not sharded:
             torch.manual_seed(seed)
             model.init_weights()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from .folder import display
 from .load import Base, Dtype, load_causal_lm, load_tokenizer
 from .quantization import dequantize
 
+Load = Callable[..., Any]
+"""Loads a base as a model of some kind."""
 Method = Literal[
     "lora",
     "full",
@@ -44,11 +47,17 @@ VIRTUAL: tuple[Method, ...] = ("prefix", "prompt", "p-tuning")
 
 
 def load_trained(
-    trained: Path, *, base: Base, method: Method, dtype: Dtype, dequantized: bool = False
+    trained: Path,
+    *,
+    base: Base,
+    method: Method,
+    dtype: Dtype,
+    dequantized: bool = False,
+    load: Load = load_causal_lm,
 ) -> Any:
     """Return the trained model: the base with its adapter on top, or the fully trained weights.
 
-    A quantized base stays quantized; `dequantized` gives it plain layers in fp32 with the same weights.
+    `load` says what kind of model it is: `load_causal_lm` or `load_reward_model`. A quantized base stays quantized; `dequantized` gives it plain layers in fp32 with the same weights.
 
     Raises:
         UserError: nothing was trained yet, or the files are damaged.
@@ -60,11 +69,12 @@ def load_trained(
             code=ExitCode.CONFLICT,
         )
     if method in WHOLE:
-        return load_causal_lm(whole(base, trained), dtype=dtype)
+        return load(whole(base, trained), dtype=dtype)
     from peft import PeftModel
 
-    tokenizer = None if base.new_rows is None else load_tokenizer(trained)
-    model = load_causal_lm(base, dtype=dtype, tokenizer=tokenizer)
+    is_needed = base.new_rows is not None or load is not load_causal_lm
+    tokenizer = load_tokenizer(trained) if is_needed else None
+    model = load(base, dtype=dtype, tokenizer=tokenizer)
     if dequantized:
         model = dequantize(model)
     try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...errors import UserError
-from ..parts import without_towers
+from ..parts import is_reward_model, without_towers
 from ..quantization import visible
 
 Targets = Sequence[str] | str
@@ -46,12 +46,17 @@ def common(
     """Return what the configurations of all methods with targets are told."""
     towers = without_towers(model)
     return {
-        "task_type": "CAUSAL_LM",
+        "task_type": task_of(model),
         "target_modules": visible(model, listed(targets)),
         **({} if towers is None else {"exclude_modules": towers}),
         "layers_to_transform": list(layers) or None,
         "modules_to_save": list(full_modules) or None,
     }
+
+
+def task_of(model: Any) -> str:
+    """Return PEFT's name of what the model does; the head that scores is trained and saved with every adapter."""
+    return "SEQ_CLS" if is_reward_model(model) else "CAUSAL_LM"
 
 
 def is_adapted(model: Any) -> bool:
@@ -61,6 +66,8 @@ def is_adapted(model: Any) -> bool:
 
 def is_tied(model: Any) -> bool:
     """Tell whether output head and input embeddings are one."""
+    if is_reward_model(model):
+        return False
     # Models that see say it of the whole, and some say nothing of the language model.
     for config in (model.config, model.config.get_text_config()):
         if hasattr(config, "tie_word_embeddings"):

@@ -12,6 +12,7 @@ import torch
 
 from ...errors import ExitCode, UserError
 from ..folder import display
+from ..parts import SCORE, is_reward_model
 
 Combine = Literal["merge", "linear", "svd", "ties", "dare"]
 PEFT_NAMES = {"linear": "linear", "svd": "svd", "ties": "ties", "dare": "dare_linear"}
@@ -79,7 +80,14 @@ def continue_adapter(
     Raises:
         UserError: the adapter is missing or damaged, or belongs to another model.
     """
-    return _loaded(model, path, subfolder, is_trainable=True)
+    adapted = _loaded(model, path, subfolder, is_trainable=True)
+    if is_reward_model(adapted) and SCORE not in (adapted.modules_to_save or ()):
+        raise UserError(
+            f"{display(path)}: the adapter has no head that scores, which would stay as it is",
+            help='merge it into the model: `[adapters] then = "new"`',
+            code=ExitCode.SPEC,
+        )
+    return adapted
 
 
 def _loaded(
@@ -92,7 +100,7 @@ def _loaded(
 ) -> Any:
     from peft import PeftModel
 
-    place = {} if subfolder is None else {"subfolder": subfolder}
+    place: dict[str, Any] = {} if subfolder is None else {"subfolder": subfolder}
     if isinstance(path, Path) and subfolder is not None:
         path, place = path / subfolder, {}
     if isinstance(path, Path) and not path.is_dir():
@@ -108,6 +116,8 @@ def _loaded(
             if isinstance(model, PeftModel):
                 model.load_adapter(str(path), name, **place)
                 return model
+            if is_reward_model(model):
+                place["config"] = _for_scores(str(path), place)
             return PeftModel.from_pretrained(
                 model, str(path), name, is_trainable=is_trainable, **place
             )
@@ -118,6 +128,16 @@ def _loaded(
             help="it may belong to another model; see `adapters.paths`",
             code=ExitCode.ENVIRONMENT,
         ) from None
+
+
+def _for_scores(path: str, place: dict[str, Any]) -> Any:
+    """Return the configuration of an adapter for a model that scores: PEFT would ask it to write texts."""
+    from peft import PeftConfig
+
+    config = PeftConfig.from_pretrained(path, **place)
+    if config.task_type != "SEQ_CLS":
+        config.task_type = None
+    return config
 
 
 def _taken_up(adapted: Any, path: Path | str, names: list[str] | None = None) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ..parts import part_of, without_towers
 from ..structure.numerics import is_norm
-from .attach import attach
+from .attach import attach, task_of
 
 
 def add_ln_tuning(
@@ -25,7 +25,7 @@ def add_ln_tuning(
         names = sorted({name.rpartition(".")[2] for name in found})
     towers = without_towers(model)
     config = LNTuningConfig(
-        task_type="CAUSAL_LM",
+        task_type=task_of(model),
         target_modules=list(names),
         **({} if towers is None else {"exclude_modules": towers}),
         modules_to_save=list(full_modules) or None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import UserError
 from ..parts import without_towers
-from .attach import Targets, attach, common, listed
+from .attach import Targets, attach, common, listed, task_of
 
 FAR = 2**31
 """Steps AdaLoRA is told before the training knows their number; `training.fit` sets it."""
@@ -68,7 +68,7 @@ def add_ia3(
     from peft import IA3Config
 
     config = IA3Config(
-        task_type="CAUSAL_LM",
+        task_type=task_of(model),
         target_modules=listed(targets),
         feedforward_modules=list(feedforward),
         modules_to_save=list(full_modules) or None,

@@ -9,7 +9,7 @@ import torch
 
 from ...errors import UserError
 from ..sharded import gathered
-from .attach import attach
+from .attach import attach, task_of
 
 
 def add_prefix(
@@ -22,7 +22,7 @@ def add_prefix(
     from peft import PrefixTuningConfig
 
     config = PrefixTuningConfig(
-        task_type="CAUSAL_LM",
+        task_type=task_of(model),
         num_virtual_tokens=num_tokens,
         prefix_projection=projection,
         encoder_hidden_size=model.config.get_text_config().hidden_size if projection else None,
@@ -42,7 +42,7 @@ def add_prompt(
     """
     from peft import PromptTuningConfig
 
-    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=num_tokens)
+    config = PromptTuningConfig(task_type=task_of(model), num_virtual_tokens=num_tokens)
     adapted = attach(model, config)
     if start:
         _start_from(adapted, [start[i % len(start)] for i in range(num_tokens)])
@@ -65,7 +65,7 @@ def add_p_tuning(
     from peft import PromptEncoderConfig
 
     config = PromptEncoderConfig(
-        task_type="CAUSAL_LM",
+        task_type=task_of(model),
         num_virtual_tokens=num_tokens,
         encoder_reparameterization_type=network.upper(),
         encoder_hidden_size=hidden_size or model.config.get_text_config().hidden_size,

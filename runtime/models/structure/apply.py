@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ExitCode, UserError
+from ..parts import is_reward_model
 from .kernels import check_attention
 from .numerics import compute_logits_in_fp32, keep_norms_in_fp32
 from .rope import forget_longer_texts, stretch
@@ -52,6 +53,6 @@ def finish(model: Any, base: Base) -> Any:
         shift_attention(model)
     if base.fp32_norms:
         keep_norms_in_fp32(model)
-    if base.fp32_logits:
+    if base.fp32_logits and not is_reward_model(model):
         compute_logits_in_fp32(model)
     return model
