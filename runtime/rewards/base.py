@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from ..errors import UserError
+from ..together import by_main, everyones
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,11 @@ class Answered:
 class Reward(Protocol):
     """Scores answers."""
 
+    name: str
+    """What its scores are called in the metrics."""
+    weight: float
+    """What its scores are multiplied with where there are several rewards."""
+
     def attach(self, model: Any, tokenizer: Any, device: Any) -> str:
         """Prepare for a policy; return what the reward is, for the log."""
         ...
@@ -35,3 +44,53 @@ class Reward(Protocol):
         `model` is the engine around the policy.
         """
         ...
+
+
+def scored_by_main(
+    answered: Sequence[Answered], ask: Callable[[Sequence[Answered]], list[float]]
+) -> list[float]:
+    """Return the scores of this process's answers; rank 0 asks once, for the answers of all processes by rank.
+
+    Raises:
+        UserError: that of rank 0, on all processes.
+    """
+    shares = everyones(list(answered))
+    scores = by_main(lambda: ask([one for share in shares for one in share]))
+    ends = [sum(map(len, shares[: rank + 1])) for rank in range(len(shares))]
+    rank = _rank()
+    return scores[ends[rank] - len(answered) : ends[rank]]
+
+
+def _rank() -> int:
+    import torch
+
+    initialized = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_rank() if initialized else 0
+
+
+def checked(told: str, scores: Any, answered: Sequence[Answered], *, help: str) -> list[float]:
+    """Return scores as numbers, one for each answer.
+
+    Raises:
+        UserError: (TRAINING) they are no list of as many finite numbers; it names the first answer that has none.
+    """
+    tolist = getattr(scores, "tolist", None)
+    found = tolist() if callable(tolist) else scores
+    if not isinstance(found, list | tuple):
+        raise UserError(f"{told} gave {_shown(found)} instead of a list of scores", help=help)
+    if len(found) != len(answered):
+        raise UserError(
+            f"{told} gave {len(found):,} scores for {len(answered):,} answers", help=help
+        )
+    for number, (score, one) in enumerate(zip(found, answered, strict=True)):
+        is_number = isinstance(score, int | float) or hasattr(score, "__float__")
+        if not is_number or not math.isfinite(float(score)):
+            raise UserError(
+                f"{told} gave {_shown(score)} for answer {number} ({_shown(one.answer)})", help=help
+            )
+    return [float(score) for score in found]
+
+
+def _shown(value: Any, most: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."

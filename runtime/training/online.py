@@ -1,0 +1,302 @@
+"""Training on answers that are generated on the way: rollouts between the steps."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ..data.batches import GlobalBatches, shared
+from ..data.ends import stop_tokens
+from ..objectives.chunked import Wanted
+from ..objectives.online import Experience, OnlineObjective
+from ..objectives.references import evaluating
+from ..objectives.values import without_values, write_values
+from ..rewards.base import Answered, checked
+from ..together import everyones
+from .experience import micro_batch, packed, parts_of, unpacked
+from .generation import generate
+from .trainer import Trainer
+
+ROLLOUT = "rollout.pt"
+"""File of a checkpoint with the answers that are still in use, and what goes on from one rollout to the next."""
+
+
+class PromptOrder(GlobalBatches):
+    """Prompt indices of every rollout; steps are those of the optimizer."""
+
+    def __init__(self, batches: GlobalBatches, objective: OnlineObjective) -> None:
+        """Take as many prompts at once as a rollout answers."""
+        self.steps_per_rollout = objective.steps_per_rollout
+        super().__init__(
+            batches.lengths,
+            global_size=objective.prompts_per_rollout(batches.global_size),
+            seed=batches.seed,
+            shuffle=batches.shuffle,
+            group_by_length=batches.group_by_length,
+        )
+
+    def epochs_done(self, step: int) -> int:
+        """Return how many epochs are complete after so many steps."""
+        return super().epochs_done(step // self.steps_per_rollout)
+
+    def epoch(self, step: int) -> float:
+        """Return how often each prompt has been answered before `step`, on average; a rollout counts once begun."""
+        return super().epoch(-(-step // self.steps_per_rollout))
+
+
+class _Steps(Dataset[Any]):
+    """The micro batches of parts of steps, made when they are asked for."""
+
+    def __init__(self, trainer: OnlineTrainer) -> None:
+        self.trainer = trainer
+
+    def __len__(self) -> int:
+        return self.trainer.num_steps * int(self.trainer.args.gradient_accumulation_steps)
+
+    def __getitem__(self, number: int) -> list[dict[str, Tensor]]:
+        step, part = divmod(number, int(self.trainer.args.gradient_accumulation_steps))
+        return self.trainer.micro_batches(step, part)
+
+
+def _only(parts: list[Any]) -> Any:
+    return parts[0]
+
+
+class OnlineTrainer(Trainer):
+    """A trainer whose data are answers of the policy itself.
+
+    When the first micro batch of a rollout is asked for, its prompts are answered and scored. All processes then hold
+    all answers and what is known of them, so that advantages and the order of batches are the same everywhere.
+    """
+
+    objective: OnlineObjective
+    order: PromptOrder
+
+    def __init__(self, **given: Any) -> None:
+        """Prepare what scores the answers."""
+        batches, objective = given["batches"], given["objective"]
+        self.order = PromptOrder(batches, objective)
+        self.answers_per_step: int = batches.global_size
+        attached = [
+            reward.attach(given["model"], given["tokenizer"], given["args"].device)
+            for reward in objective.rewards
+        ]
+        given["session"].say(f"rewards: {', '.join(attached)}")
+        super().__init__(**{**given, "batches": self.order})
+        self.number = -1
+        self.experience: Experience | None = None
+        self.rollout_tokens = 0
+        self.expected: Sequence[Any] = getattr(self.samples.rows, "answers", ())
+        named = self.model.generation_config.eos_token_id
+        self.ends = frozenset(stop_tokens(self.processing_class, named))
+
+    # Data
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return this process's micro batches; they are made in this process, between the steps."""
+        steps = _Steps(self)
+        return DataLoader(
+            steps,
+            batch_sampler=[[number] for number in range(len(steps))],
+            collate_fn=_only,
+            generator=torch.Generator(),
+        )
+
+    def micro_batches(self, step: int, part: int) -> list[dict[str, Tensor]]:
+        """Return this process's micro batches of a part of a step; the first of a rollout makes its answers."""
+        number, within = divmod(step, self.order.steps_per_rollout)
+        if number != self.number:
+            with self.session.clock.phase("generate"):
+                self.experience, self.number = self._rollout(number), number
+        assert self.experience is not None
+        mine = self._mine(self.experience, self._of_step(number, within))
+        count = len(mine) // int(self.args.gradient_accumulation_steps)
+        return [
+            self._batch(self.experience, one) for one in mine[part * count : (part + 1) * count]
+        ]
+
+    def _of_step(self, number: int, within: int) -> list[int]:
+        """Return the answers of a step of a rollout: each pass goes through all of them, in an order of its own."""
+        passed, at = divmod(within, self.objective.buffer_batches)
+        assert self.experience is not None
+        order = list(range(len(self.experience)))
+        if self.objective.buffer_batches > 1:
+            seed = _seed(self.session.seed, number, passed)
+            generator = torch.Generator().manual_seed(seed)
+            order = torch.randperm(len(order), generator=generator).tolist()
+        return order[at * self.answers_per_step : (at + 1) * self.answers_per_step]
+
+    def _mine(self, experience: Experience, chosen: Sequence[int]) -> list[list[int]]:
+        """Return some answers cut into micro batches, as many on each process; here those of this one."""
+        lengths = experience.lengths
+        longest_first = sorted(chosen, key=lambda row: (-lengths[row], row))
+        cut = self.micro_size.cut(longest_first, lengths)
+        return shared(cut, self.session.num_ranks)[self.session.rank :: self.session.num_ranks]
+
+    def _batch(self, experience: Experience, chosen: Sequence[int]) -> dict[str, Tensor]:
+        return micro_batch(
+            experience,
+            chosen,
+            pad_token_id=int(self.processing_class.pad_token_id),
+            pad_multiple=self.micro_size.pad_multiple,
+        )
+
+    # Rollouts
+
+    @torch.no_grad()
+    def _rollout(self, number: int) -> Experience:
+        """Answer the prompts of a rollout, and find out what the loss must know of the answers."""
+        asked = [row for row in self.order.step(number) for _ in range(self.objective.group_size)]
+        # The training goes on with the random numbers it would have had, whatever rewards draw.
+        with evaluating(self.model), _own_random(_seed(self.session.seed, number)):
+            experience = self._answered(number, asked)
+            experience.rewards = self._scored(asked, experience)
+            self._score_tokens(experience)
+        self.rollout_tokens += sum(map(len, experience.answers))
+        self.objective.judge(experience)
+        if self.session.is_main:
+            self.objective.measure_rewards(experience, self.ends)
+            self._warn(experience)
+        return experience
+
+    def _answered(self, number: int, asked: Sequence[int]) -> Experience:
+        """Return the answers to prompts, each process makes its share; of each batch they are made together."""
+        share = _share(len(asked), self.session.rank, self.session.num_ranks)
+        prompts = [list(self.samples[row].input_ids) for row in asked]
+        size = -(-self.answers_per_step // self.session.num_ranks)
+        mine: list[list[int]] = []
+        for start in range(0, len(share), size):
+            rows = share[start : start + size]
+            mine += generate(
+                self.model,
+                [prompts[row] for row in rows],
+                sampling=self.objective.sampling,
+                seeds=[_seed(self.session.seed, number, row) for row in rows],
+                ends=self.ends,
+                pad_token_id=int(self.processing_class.pad_token_id),
+                device=self.args.device,
+            )
+        # Where answers do not divide, the last processes made some a second time.
+        answers = [answer for part in everyones(mine) for answer in part][: len(asked)]
+        return Experience(prompts, answers, torch.zeros(0))
+
+    def _scored(self, asked: Sequence[int], experience: Experience) -> Tensor:
+        """Return the scores of all answers by each reward, fp32 `[rewards, answers]`."""
+        tokenizer = self.processing_class
+        answered = [
+            Answered(
+                prompt=tokenizer.decode(prompt),
+                answer=tokenizer.decode(answer, skip_special_tokens=True),
+                prompt_ids=prompt,
+                answer_ids=answer,
+                expected=self.expected[row] if self.expected else None,
+            )
+            for row, prompt, answer in zip(
+                asked, experience.prompts, experience.answers, strict=True
+            )
+        ]
+        share = _share(len(asked), self.session.rank, self.session.num_ranks)
+        mine = [answered[row] for row in share]
+        found = []
+        for name, reward in zip(self.objective.reward_names, self.objective.rewards, strict=True):
+            parts = everyones(reward.score(self.model_wrapped, mine))
+            scores = [score for part in parts for score in part][: len(answered)]
+            told = f"the reward `{name}`"
+            found.append(checked(told, scores, answered, help="rewards are finite numbers"))
+        return torch.tensor(found, dtype=torch.float32)
+
+    def _score_tokens(self, experience: Experience) -> None:
+        """Add the log-probabilities of the policy and of the reference, where they are needed."""
+        objective = self.objective
+        wanted = Wanted(temperature=objective.sampling.temperature)
+        for name, is_wanted in (
+            ("log_probs", objective.wants_log_probs),
+            ("reference", objective.reference is not None),
+        ):
+            if not is_wanted:
+                continue
+            found: dict[int, dict[str, Tensor]] = {}
+            for chosen in self._mine(experience, range(len(experience))):
+                batch = self._prepare_inputs(self._batch(experience, chosen))
+                if name == "reference":
+                    assert objective.reference is not None
+                    log_probs = objective.reference.log_probs(self.model_wrapped, batch, wanted)
+                    values = {name: log_probs}
+                else:
+                    values = objective.known(self.model_wrapped, batch)
+                sizes = [len(experience.answers[row]) for row in chosen]
+                for key, flat in values.items():
+                    for row, part in zip(chosen, parts_of(flat.float().cpu(), sizes), strict=True):
+                        found.setdefault(row, {})[key] = part
+            every = {row: parts for one in everyones(found) for row, parts in one.items()}
+            for key in every[0]:
+                experience.tokens[key] = [every[row][key] for row in range(len(experience))]
+
+    def _warn(self, experience: Experience) -> None:
+        if all(self.ends.issuperset(answer) for answer in experience.answers):
+            self.session.say(
+                f"warning: all {len(experience):,} answers of rollout {self.number + 2} are empty: nothing to learn from but their ends"
+            )
+
+    # Checkpoints
+
+    def _write_state(self, staging: Path) -> None:
+        super()._write_state(staging)
+        if self.session.is_main:
+            torch.save(self._rollout_state(), staging / ROLLOUT)
+
+    def _rollout_state(self) -> dict[str, Any]:
+        """Return what is left of the rollout: nothing where the next step begins another."""
+        begins = self.state.global_step % self.order.steps_per_rollout == 0
+        kept = None if begins or self.experience is None else packed(self.experience)
+        return {"number": self.number, "experience": kept}
+
+    def _write_weights(self, folder: Path, state: dict[str, Tensor]) -> None:
+        state, head = without_values(state)
+        super()._write_weights(folder, state)
+        if head:
+            write_values(folder, head)
+
+    def load_objective(self, checkpoint: Path | None) -> None:
+        """Go on with the answers of a checkpoint."""
+        super().load_objective(checkpoint)
+        if checkpoint is None:
+            return
+        state = torch.load(checkpoint / ROLLOUT, weights_only=True)
+        if state["experience"] is not None:
+            self.experience, self.number = unpacked(state["experience"]), state["number"]
+
+
+def _share(total: int, rank: int, num_ranks: int) -> list[int]:
+    """Return the numbers of this process's part of `total`, as many on each; beyond the end it is the last again."""
+    size = -(-total // num_ranks)
+    return [min(number, total - 1) for number in range(rank * size, (rank + 1) * size)]
+
+
+def _seed(*numbers: int) -> int:
+    """Return a seed that follows from the numbers, and from their order."""
+    state = numpy.random.SeedSequence(list(numbers)).generate_state(1, numpy.uint64)
+    return int(state[0] >> numpy.uint64(1))
+
+
+@contextmanager
+def _own_random(seed: int) -> Iterator[None]:
+    """Inside, random numbers follow from `seed`; afterwards they go on as if nothing had been drawn."""
+    kept = random.getstate(), numpy.random.get_state()
+    with torch.random.fork_rng():
+        random.seed(seed)
+        numpy.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(kept[0])
+            numpy.random.set_state(kept[1])
