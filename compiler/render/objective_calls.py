@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..plan import Plan
-from ..spec import Pretraining, Sft
+from ..spec import Cpo, Dpo, Kto, Orpo, Pretraining, Sft, SimPo
 from .calls import Arg, Call, Places
 from .literals import python_literal
+from .preference_calls import cpo_args, dpo_args, kto_args, orpo_args, simpo_args
 
 Args = Callable[[Any, Plan, Places], Iterator[Arg]]
 
@@ -36,5 +37,10 @@ def _accuracy(objective: Any, plan: Plan, places: Places) -> Iterator[Arg]:
 OBJECTIVES: dict[type, tuple[str, Args]] = {
     Sft: ("Sft", _accuracy),
     Pretraining: ("Pretraining", _accuracy),
+    Dpo: ("Dpo", dpo_args),
+    Orpo: ("Orpo", orpo_args),
+    SimPo: ("SimPo", simpo_args),
+    Cpo: ("Cpo", cpo_args),
+    Kto: ("Kto", kto_args),
 }
 """The class of the runtime for each objective of the spec, and what it is told."""

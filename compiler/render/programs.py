@@ -29,6 +29,7 @@ from .model_calls import (
 )
 from .objective_calls import objective_call
 from .optimizer_calls import average_args, lisa_args, optimizer_call
+from .preference_calls import mismatch_calls
 from .schedule_calls import schedule_text
 from .sources import source_call
 from .structure_calls import after_adapting, after_loading, before_loading, rounding_args
@@ -115,6 +116,7 @@ def _train(plan: Plan, places: Places) -> dict[str, object]:
         "after_adapting": [*loftq_call(plan, places), *after_adapting(plan)],
         "streaming": spec.data.streaming,
         "pack": _pack(plan),
+        "mismatch": mismatch_calls(plan),
         "fit": _fit_args(plan),
         "optimizer": optimizer_call(plan),
     }

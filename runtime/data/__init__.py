@@ -4,6 +4,7 @@ from .conversation import Conversation, Message
 from .fitting import Options
 from .formats import Alpaca, Messages, Preference, Prompts, ShareGpt, Source, Text
 from .joining import join
+from .mismatch import mismatch
 from .packing import pack
 from .prepare import prepare
 from .prepared import load
@@ -32,6 +33,7 @@ __all__ = [
     "head",
     "join",
     "load",
+    "mismatch",
     "pack",
     "prepare",
     "read",

@@ -109,6 +109,8 @@ class MicroSize:
     """Takes the place of `samples`."""
     pad_multiple: int = 1
     padding_free: bool = False
+    together: int = 1
+    """Sequences of a sample, each as long as the longest of its micro batch."""
 
     def cut(self, ordered: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
         """Return micro batches of the samples, which come longest first.
@@ -119,7 +121,7 @@ class MicroSize:
         if self.tokens is None:
             starts = range(0, len(ordered), self.samples)
             return [list(ordered[start : start + self.samples]) for start in starts]
-        room = self.tokens // self.pad_multiple
+        room = self.tokens // self.together // self.pad_multiple
         if not self.padding_free:
             return self._runs(ordered, lengths, room)
         bins = best_fit([lengths[n] for n in ordered], capacity=room * self.pad_multiple)
@@ -196,7 +198,8 @@ def collate(
 ) -> dict[str, torch.Tensor]:
     """Return `input_ids`, `attention_mask` and `labels`, each int64 `[batch, longest]`, padded on the right.
 
-    Where some tokens count more than others there are `weights` as well, fp32. The longest row is padded to a multiple of `pad_multiple` tokens.
+    Where some tokens count more than others there are `weights` as well, fp32; where log-probabilities of a reference
+    are known, `reference`, fp32, at the places of the labels. The longest row is padded to a multiple of `pad_multiple` tokens.
     """
     longest = max(len(sample.input_ids) for sample in samples)
     longest = -(-longest // pad_multiple) * pad_multiple
@@ -218,5 +221,5 @@ def collate(
 
 
 def lengths_of(samples: Samples) -> list[int]:
-    """Return the number of tokens of each sample."""
-    return [int(length) for length in samples.lengths]
+    """Return the number of tokens of each sample, of pairs that of the longer answer: rows are padded to it."""
+    return [int(length) for length in samples.longest]

@@ -164,6 +164,24 @@ class StoredRows(Sequence[Sample]):
         return each[self.chosen]
 
     @property
+    def num_together(self) -> int:
+        """Sequences of a sample in one forward pass: both of a pair."""
+        return self._width
+
+    @property
+    def prompts(self) -> Integers:
+        """Number of tokens before the first that carries loss, of the first sequence of each sample, int64 `[samples]`."""
+        starts = self._index[self.chosen * self._width]
+        ends = self._index[self.chosen * self._width + 1]
+        pairs = zip(starts.tolist(), ends.tolist(), strict=True)
+        return np.array([int(self._loss[start:end].argmax()) for start, end in pairs], np.int64)
+
+    @property
+    def values(self) -> npt.NDArray[np.float32] | None:
+        """The margin or label of each sample, fp32 `[samples]`; None where they have none."""
+        return None if self._value_of is None else self._value_of[self.chosen]
+
+    @property
     def trainable(self) -> Integers:
         """Number of tokens that carry loss in each sample, int64 `[samples]`."""
         each: Integers = np.load(self.folder / TRAINABLE, mmap_mode="r")

@@ -103,6 +103,24 @@ class Samples:
 
     @cached_property
     def trainable(self) -> Sequence[int]:
+    @cached_property
+    def longest(self) -> Sequence[int]:
+        """Number of tokens of the longest sequence of each sample."""
+        known: Sequence[int] | None = getattr(self.rows, "longest", None)
+        if known is not None:
+            return known
+        if self.num_together == 1:
+            return self.lengths
+        return [max(len(r.input_ids), len(r.rejected.input_ids) if r.rejected else 0) for r in self]
+
+    @property
+    def num_together(self) -> int:
+        """Sequences of a sample that stand in one forward pass: two of a pair."""
+        known: int | None = getattr(self.rows, "num_together", None)
+        if known is None:
+            return 1 + (len(self) > 0 and self.rows[0].rejected is not None)
+        return known
+
         """Number of tokens that carry loss in each sample."""
         known: Sequence[int] | None = getattr(self.rows, "trainable", None)
         return [row.num_trainable for row in self.rows] if known is None else known

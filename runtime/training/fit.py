@@ -126,7 +126,10 @@ def fit(
     held_out = evaluation if evaluation is not None else Samples([])
     if not each_source:
         held_out = replace(held_out, sets={})
-    micro_size = MicroSize(micro_batch_size or 2, micro_tokens, pad_multiple, padding_free)
+    together = 1 if micro_tokens is None else train.num_together
+    micro_size = MicroSize(
+        micro_batch_size or 2, micro_tokens, pad_multiple, padding_free, together
+    )
     by_samples = replace(micro_size, samples=eval_micro_batch_size or 1, tokens=None)
     fixed = (micro_batch_size or 1) * accumulation_steps * session.num_ranks
     global_size = global_batch_size or fixed

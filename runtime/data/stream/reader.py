@@ -83,7 +83,7 @@ class StreamedRows(Sequence[Sample]):
         return found.rows[index - found.at.first]
 
     def length(self, number: int) -> int:
-        """Return the number of tokens of a sample."""
+        """Return the number of tokens of a sample, of a pair that of the longer answer."""
         found = self._chunk(number)
         return int(found.lengths[number - found.at.first])
 
@@ -118,7 +118,8 @@ class _Open:
     def __init__(self, at: ChunkAt) -> None:
         self.at = at
         self.rows: Rows = open_chunk(at.folder)
-        self.lengths: Integers = np.asarray(self.rows.lengths)
+        # Of a pair the longer answer: rows are padded to it.
+        self.lengths: Integers = np.asarray(getattr(self.rows, "longest", self.rows.lengths))
 
 
 def _wait(place: Place, producer: Producer, number: int) -> ChunkAt:
@@ -182,8 +183,18 @@ class StreamedSamples(Samples):
 
     @cached_property
     def lengths(self) -> Sequence[int]:
-        """Number of tokens of each sample, by its number."""
+        """Number of tokens of each sample, by its number; of a pair that of the longer answer."""
         return ByNumber(len(self), self.streamed.length)
+
+    @property
+    def longest(self) -> Sequence[int]:
+        """Number of tokens of the longest sequence of each sample, by its number."""
+        return self.lengths
+
+    @property
+    def num_together(self) -> int:
+        """Sequences of a sample that stand in one forward pass: two of a pair."""
+        return 1 + (self.rows[-1].rejected is not None)
 
     @property
     def shortest(self) -> int:
