@@ -453,8 +453,6 @@ HONOURED: dict[str, tuple[Any, ...] | None] = {
     "objective[kto].undesirable_weight": None,
     "objective[kto].sft_weight": None,
     "objective[kto].reference[start]": None,
-    "objective[dpo].reference",
-    "objective[kto].reference",
     "training.epochs": None,
     "training.steps": None,
     "training.learning_rate": None,
