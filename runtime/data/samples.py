@@ -102,8 +102,6 @@ class Samples:
         return [row.num_tokens for row in self.rows] if known is None else known
 
     @cached_property
-    def trainable(self) -> Sequence[int]:
-    @cached_property
     def longest(self) -> Sequence[int]:
         """Number of tokens of the longest sequence of each sample."""
         known: Sequence[int] | None = getattr(self.rows, "longest", None)
@@ -121,6 +119,8 @@ class Samples:
             return 1 + (len(self) > 0 and self.rows[0].rejected is not None)
         return known
 
+    @cached_property
+    def trainable(self) -> Sequence[int]:
         """Number of tokens that carry loss in each sample."""
         known: Sequence[int] | None = getattr(self.rows, "trainable", None)
         return [row.num_trainable for row in self.rows] if known is None else known
