@@ -14,10 +14,10 @@ import transformers
 from ..data.packing import PackedSamples
 from ..data.samples import Samples
 from ..data.stream.reader import StreamedSamples
-from ..errors import ExitCode, UserError
 from ..objectives.tally import means
 from .isolation import check_isolation
 from .metrics import EVAL_LOSS, MetricsFile, told_evaluation
+from .not_finite import stop
 from .occasions import Occasions
 from .progress import Progress
 from .schedules import Plateau
@@ -154,11 +154,17 @@ class Conductor(
     def _log_step(self, step: int, logs: Mapping[str, Any]) -> None:
         loss = float(logs["loss"])
         if not math.isfinite(loss):
-            raise UserError(
-                f"the loss of step {step} is {loss}",
-                help="lower `training.learning_rate`, set `training.max_grad_norm`, or use fp32; "
-                "the last checkpoint is kept",
-                code=ExitCode.TRAINING,
+            trainer = self.trainer
+            stop(
+                trainer.step_losses,
+                loss,
+                step=step,
+                samples=trainer.samples,
+                batches=trainer.batches,
+                size=trainer.micro_size,
+                rank=trainer.session.rank,
+                num_ranks=trainer.session.num_ranks,
+                run_dir=trainer.session.run_dir,
             )
         self.window_loss += loss
         self.window_steps += 1

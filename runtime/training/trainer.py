@@ -32,6 +32,7 @@ from .engine import allow_steps, averaged, tell_norms, without_first_step
 from .evaluation import Evaluation, mean_losses
 from .lisa import Lisa
 from .metrics import EVAL_LOSS
+from .not_finite import StepLosses
 from .occasions import Occasions
 from .optimizers import Optimizer
 from .optimizers.describe import description, in_words
@@ -97,6 +98,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
             if len(samples)
         ]
         self.stopped = False
+        self.step_losses = StepLosses()
         self.step_tokens = 0
         self.tokens_seen = 0
         self.rate_tokens = 0
@@ -169,6 +171,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         for number, batch in enumerate(inputs, start=1):
             state._set_sync_gradients(completes and number == len(inputs))
             losses.append(super().training_step(model, batch, num_items_in_batch))
+            self.step_losses.add(losses[-1])
         return torch.stack(losses).sum()
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
@@ -176,6 +179,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         # In fp64 token counts are exact, and weights are not rounded.
         counts = torch.zeros(2, dtype=torch.float64, device=device)
         self.rank_budget.micro_batches = sum(map(len, batch_samples))
+        self.step_losses.begin()
         step = [batch for batches in batch_samples for batch in batches]
         if self.objective.looks_ahead:
             ahead = (self._prepare_inputs(batch) for batch in step)

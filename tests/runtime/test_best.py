@@ -156,7 +156,7 @@ def test_occasions(room: Path) -> None:
         + "[data]\neval_rows = 0.25\n[evaluation]\nevery_steps = 1\nat_start = true\n"
     )
     text += "each_epoch = true\ndelay_steps = 4\naccuracy = true\n"
-    text += "[training]\nepochs = 2\n[batch]\nglobal_size = 4\nmicro_size = 2\n"
+    text += "[training]\nsteps = 9\n[batch]\nglobal_size = 4\nmicro_size = 2\n"
     text += "[checkpoints]\nevery_steps = 0\neach_epoch = true\nkeep = 0\n"
     text += "[logging]\nevery_steps = 100\nfirst_step = true\neach_epoch = true\n"
     # 18 rows in steps of 4: epochs end in step 5 and 9.
