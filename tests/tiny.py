@@ -189,7 +189,7 @@ def write_models(base: Path) -> None:
     write_adapter(base / "headless-adapter")
     write_adapter(base / "query-adapter", target_modules=["q_proj"])
     write_adapter(base / "tuned-prompt", peft_type="P_TUNING")
-    (write_adapter(base / "reward") / "value_head.safetensors").write_bytes(b"")
+    write_adapter(base / "reward", task_type="SEQ_CLS", modules_to_save=["score"])
     write_adapter(base / "foreign-adapter", base_model_name_or_path="org/foreign-7b")
     marks = TEMPLATE.replace("<|im_start|>", "<|turn|>")
     (base / "marks.jinja").write_text(marks)

@@ -9,7 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .shared import needs_runtime, new_verb, plan_or_fail, replace_process, spec_argument, write
+from ..spec import RewardModel
+from .shared import (
+    Failure,
+    needs_runtime,
+    new_verb,
+    plan_or_fail,
+    replace_process,
+    spec_argument,
+    write,
+)
 
 
 def add(verbs: Any) -> None:
@@ -17,7 +26,7 @@ def add(verbs: Any) -> None:
     add_program(
         verbs,
         "chat",
-        _runner("chat.py"),
+        partial(run_program, program="chat.py", written=_writer),
         "talk to the model: before training, trained, or merged",
         "Further options go to the compiled chat.py, see `tunec chat SPEC --help`:\n"
         "  --model base|adapter|merged   which model (default: the trained one)\n"
@@ -28,7 +37,7 @@ def add(verbs: Any) -> None:
     add_program(
         verbs,
         "export",
-        _runner("export.py"),
+        partial(run_program, program="export.py", written=_written),
         "merge the adapter and write one folder of safetensors",
         "The result is read back and compared with the trained model.\n"
         "  --output DIR   folder to write (default: export.output_dir)\n"
@@ -45,12 +54,19 @@ def add_program(
     verb.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 
-def _runner(program: str) -> Callable[[argparse.Namespace], int]:
-    return partial(run_program, program=program, written=_written)
-
-
 def _written(options: argparse.Namespace) -> Path:
     return write(plan_or_fail(options), force=False, replace_run=False)
+
+
+def _writer(options: argparse.Namespace) -> Path:
+    plan = plan_or_fail(options)
+    if isinstance(plan.spec.objective, RewardModel):
+        raise Failure(
+            "a reward model scores texts and writes none, so there is nobody to talk to",
+            help="`tunec export` writes it as one folder, which transformers loads with "
+            "`AutoModelForSequenceClassification`",
+        )
+    return write(plan, force=False, replace_run=False)
 
 
 def run_program(

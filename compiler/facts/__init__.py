@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 from attrs import field, frozen
 
 from ..diagnostics import SpecPath
-from ..spec import FileTemplate, HostFile, Lora, NamedTemplate, Source, Spec
+from ..spec import FileTemplate, HostFile, Lora, NamedTemplate, RewardModel, Source, Spec
 from .adapters import AdapterFacts, read_adapters
 from .data import DataFacts, read_data
 from .files import read_text
 from .folder import FolderFacts, read_folder
 from .hub_cache import cached_snapshot
-from .model import ModelFacts, read_model, read_tokenizer
+from .model import ModelFacts, read_model, read_tokenizer, scoring
 from .named import (
     FunctionFacts,
     HostFacts,
@@ -103,6 +103,8 @@ def gather(
     known: Seen = {} if seen is None else seen
     fetched = partial(_fetched, spec, base, environ)
     model = _once(known, read_model, base, spec.model.path, fetched(spec.model.path))
+    if isinstance(spec.objective, RewardModel):
+        model = scoring(model)
     path = spec.tokenizer.path
     tokenizer = model if path is None else _once(known, read_tokenizer, base, path, fetched(path))
     needed = needs(spec, model)

@@ -18,7 +18,6 @@ AdapterState = Literal[
     "folder", "hub", "missing", "file", "no-config", "bad-config", "no-weights", "impossible"
 ]
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-VALUE_HEADS = ("value_head.safetensors", "value_head.bin", "vhead.safetensors")
 
 
 @frozen
@@ -27,7 +26,6 @@ class AdapterFacts:
 
     state: AdapterState
     config: Mapping[str, Any] = field(factory=dict)
-    has_value_head: bool = False
     is_pickle: bool = False
     """The weights are there only as a pickle."""
 
@@ -53,6 +51,12 @@ class AdapterFacts:
     def rank(self) -> int | None:
         """Its rank, where the method has one."""
         return whole(self.config, "r")
+
+    @property
+    def has_score_head(self) -> bool:
+        """Tell whether it is a reward adapter: the head that scores is saved with it."""
+        saved = self.config.get("modules_to_save")
+        return isinstance(saved, list) and "score" in saved
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -108,6 +112,5 @@ def _read_folder(folder: Path) -> AdapterFacts:
     return AdapterFacts(
         "folder" if weights else "no-weights",
         config,
-        has_value_head=any((folder / name).is_file() for name in VALUE_HEADS),
         is_pickle=weights[:1] == ["adapter_model.bin"],
     )

@@ -20,7 +20,11 @@ ModelState = Literal[
     "folder", "hub", "missing", "gguf", "file", "no-config", "bad-config", "impossible"
 ]
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-NOT_ADAPTED = re.compile(r"embed|wte|wpe|lm_head|embed_out")
+NOT_ADAPTED = re.compile(r"embed|wte|wpe|lm_head|embed_out|^score$")
+WORD_HEADS = ("lm_head", "embed_out", "output")
+"""Names of heads that write, of which a reward model has none."""
+SCORE = "score.weight"
+"""The tensor of the head that scores."""
 HUB_ROUTES = ("models/", "datasets/", "spaces/")
 """Names that no organisation on the hub can have: such a path is a folder."""
 
@@ -159,6 +163,24 @@ def read_tokenizer(base: Path, path: str, snapshot: Path | None = None) -> Model
     return _with_snapshot(
         _read(base, path, _read_tokenizer_folder), snapshot, _read_tokenizer_folder
     )
+
+
+def scoring(model: ModelFacts) -> ModelFacts:
+    """Return the facts of the model as one that scores texts: its head is another."""
+    hidden = model.number("hidden_size")
+    if model.tensors is None or hidden is None:
+        return model
+    kept = {n: t for n, t in model.tensors.items() if _module(n) not in WORD_HEADS}
+    dtype = next((tensor.dtype for tensor in kept.values()), "F32")
+    return evolve(
+        model,
+        config={**model.config, "tie_word_embeddings": False},
+        tensors={**kept, SCORE: TensorFacts((1, hidden), dtype)},
+    )
+
+
+def _module(tensor: str) -> str:
+    return tensor.rsplit(".", 2)[-2] if "." in tensor else ""
 
 
 def _with_snapshot(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from ..plan import Plan
 from ..rules.combine import num_merged
-from ..spec import FileTemplate, NamedTemplate, Spec
+from ..spec import FileTemplate, NamedTemplate, RewardModel, Spec
 from .calls import Arg, Call, Places, nested
 from .literals import python_literal
 from .quantization_calls import quantization_args
@@ -35,6 +35,27 @@ def base_call(plan: Plan, places: Places, indent: int) -> Call:
     args += structure_args(plan, indent)
     args += quantization_args(plan, indent)
     return Call("models.Base", (*args, *_hub_args(plan, places)))
+
+
+def scores(spec: Spec) -> bool:
+    """Tell whether the trained model scores texts; else it writes them."""
+    return isinstance(spec.objective, RewardModel)
+
+
+def loader(spec: Spec) -> str:
+    """Return the function that loads the trained model."""
+    return "models.load_reward_model" if scores(spec) else "models.load_causal_lm"
+
+
+def load_call(plan: Plan) -> Call:
+    """Return the call that loads the model of the training, without its first argument, the base."""
+    args = [Arg("dtype", python_literal(weights_dtype(plan.spec)))]
+    if has_new_rows(plan) or scores(plan.spec):
+        args.append(Arg("tokenizer", "tokenizer"))
+    if scores(plan.spec):
+        seed = python_literal(plan.spec.training.seed)
+        args.append(Arg("seed", seed, "decides the head that scores, where the model has none"))
+    return Call(loader(plan.spec), tuple(args))
 
 
 def weights_dtype(spec: Spec) -> str:

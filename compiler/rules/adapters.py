@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import AdapterFacts, Facts
-from ..facts.adapters import VALUE_HEADS
 from ..spec import Lora, Spec, Targeted
 from .adapted import adapted
 from .common import METHOD_TYPE, Adapter, text_at
@@ -237,7 +236,7 @@ def check_method(spec: Spec) -> Iterator[Diagnostic]:
     )
 
 
-def check_value_head(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+def check_score_head(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """A reward adapter without the head that turns a text into a score.
 
     Fails:
@@ -261,12 +260,12 @@ def check_value_head(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """
     path: SpecPath = ("objective", "reward", "path")
     adapter = facts.adapters.get(path)
-    if adapter is not None and adapter.state == "folder" and not adapter.has_value_head:
+    if adapter is not None and adapter.state == "folder" and not adapter.has_score_head:
         yield error(
             "A834",
-            f"the reward adapter `{text_at(spec, path)}` has no value head",
+            f"the reward adapter `{text_at(spec, path)}` has no head that scores",
             path,
-            notes=("looked for " + ", ".join(f"`{name}`" for name in VALUE_HEADS),),
+            notes=("`modules_to_save` of its adapter_config.json does not name `score`",),
             helps=('train one: `[objective] type = "reward"`',),
         )
 
@@ -293,5 +292,5 @@ RULES = (
     Rule("A806", "adapter of another rank", factual=check_rank),
     Rule("A807", "nothing continues the adapter", pure=check_method),
     Rule("A839", "adapter with other settings", factual=check_same),
-    Rule("A834", "no value head", factual=check_value_head),
+    Rule("A834", "no head that scores", factual=check_score_head),
 )

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 
 from ..facts import Facts, ModelFacts
+from ..facts.model import SCORE
 from ..facts.weights import TensorFacts
 from ..spec import (
     AdaLora,
@@ -29,6 +30,7 @@ from ..spec import (
     Prompt,
     PTuning,
     RandLora,
+    RewardModel,
     Road,
     Shira,
     Spec,
@@ -49,6 +51,18 @@ def trained_and_added(spec: Spec, facts: Facts) -> tuple[int, int] | None:
     total = model.parameter_count()
     if total is None:
         return None
+    if isinstance(spec.objective, RewardModel) and not isinstance(method, Full | Lisa):
+        counted = _by_method(spec, facts, total)
+        tensors = model.tensors or {}
+        head = tensors[SCORE].count if SCORE in tensors else 0
+        # The head is trained in full: of an adapter a copy, of some blocks the one that is there.
+        added = 0 if isinstance(method, Freeze) else head
+        return None if counted is None else (counted[0] + head, counted[1] + added)
+    return _by_method(spec, facts, total)
+
+
+def _by_method(spec: Spec, facts: Facts, total: int) -> tuple[int, int] | None:
+    method, model = spec.method, facts.model
     if isinstance(method, Full | Lisa):
         added = _routers(spec, model)
         return total - model.count_beside_language() + added, added

@@ -8,7 +8,8 @@ from attrs import frozen
 
 from ..diagnostics import Diagnostic, Label, error
 from ..facts import Facts
-from ..spec import Full, Spec
+from ..facts.sample_kinds import wanted_by
+from ..spec import Full, RewardModel, Spec
 from .activations import activation_bytes, hole_bytes
 from .batch import micro_size
 from .common import WHOLE
@@ -84,14 +85,17 @@ def estimate(spec: Spec, facts: Facts, micro: int, parameters: Parameters | None
     offloaded = spec.deepspeed.offload_optimizer == "cpu" and spec.launch.device == "gpu"
     written = parameters.total if isinstance(spec.method, WHOLE) else parameters.trainable
     saved = kept + average + written * width
-    activations = activation_bytes(spec, facts.model, micro=micro, width=width)
-    holes = hole_bytes(spec, facts.model, micro=micro, width=width, activations=activations)
+    # Both answers of a pair are rows of one micro batch.
+    rows = 2 * micro if wanted_by(spec.objective) == "pairs" else micro
+    activations = activation_bytes(spec, facts.model, micro=rows, width=width)
+    holes = hole_bytes(spec, facts.model, micro=rows, width=width, activations=activations)
+    chunk = 0 if isinstance(spec.objective, RewardModel) else LOSS_CHUNK_BYTES
     return Memory(
         weights=weights,
         gradients=gradients,
         optimizer=average + (0 if offloaded else states),
         activations=activations,
-        other=PROCESS_BYTES[spec.launch.device] + LOSS_CHUNK_BYTES + holes,
+        other=PROCESS_BYTES[spec.launch.device] + chunk + holes,
         host_optimizer=states if offloaded else 0,
         checkpoint=saved,
         final=written * width,

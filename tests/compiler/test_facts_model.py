@@ -137,7 +137,9 @@ def test_adapters_are_read(tmp_path: Path) -> None:
     adapter = read_adapter(tmp_path, "a")
     assert (adapter.state, adapter.kind, adapter.rank) == ("folder", "lora", 4)
     assert (adapter.base, adapter.targets) == ("model", ("q_proj", "v_proj"))
-    assert not adapter.has_value_head
+    assert not adapter.has_score_head
+    tiny.write_adapter(tmp_path / "r", modules_to_save=["classifier", "score"])
+    assert read_adapter(tmp_path, "r").has_score_head
     tiny.write_adapter(tmp_path / "b" / "inner", peft_type="PREFIX_TUNING")
     assert read_adapter(tmp_path, "b").state == "no-config"
     assert read_adapter(tmp_path, "b", "inner").kind == "prefix"
