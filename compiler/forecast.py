@@ -8,9 +8,11 @@ from .apply import Change, FileChange, is_other_run
 from .plan import Memory, Plan
 from .plan.layout import has_packed_rows
 from .plan.optimizer import optimizer_class
+from .plan.rollout import rollout_of
 from .rules.combine import num_merged
 from .rules.common import VIRTUAL
-from .spec import Lora
+from .rules.rewards import rewards_of
+from .spec import AdapterReward, ApiReward, FunctionReward, Lora, ModelReward
 
 GIB = 2**30
 
@@ -69,6 +71,7 @@ def _training(plan: Plan) -> Iterator[str]:
         yield f"length    {epochs}; the steps follow from the prepared data"
     else:
         yield f"length    {_count(duration.num_steps, 'step', 'steps')}{_epochs(plan)}"
+    yield from _rollouts(plan)
     if duration.num_tokens is not None:
         yield f"tokens    about {duration.num_tokens:,} an epoch (guessed from the files' size, template not counted)"
     if duration.num_eval:
@@ -89,13 +92,38 @@ def _training(plan: Plan) -> Iterator[str]:
 
 def _unit(plan: Plan) -> str:
     """Name what a batch is made of; how many samples a packed row holds, only the prepared data tell."""
+    if rollout_of(plan.spec, plan.batch.total) is not None:
+        return "answers"
     return "packed rows" if has_packed_rows(plan.spec) else "samples"
+
+
+def _rollouts(plan: Plan) -> Iterator[str]:
+    """Say how many answers are made at once, and what scores them."""
+    rollout = rollout_of(plan.spec, plan.batch.total)
+    if rollout is None:
+        return
+    steps = plan.duration.num_steps
+    number = f"{_count(-(-steps // rollout.steps), 'rollout', 'rollouts')} of " if steps else ""
+    prompts = _count(rollout.prompts, "prompt", "prompts")
+    yield f"rollouts  {number}{prompts} with {rollout.answers:,} answers, each for {_count(rollout.steps, 'step', 'steps')}"
+    for _, reward in rewards_of(plan.spec):
+        match reward:
+            case FunctionReward():
+                yield f"reward    function `{reward.name}` of {reward.path}, which runs with your rights"
+            case ApiReward():
+                yield f"reward    server {reward.url.partition('://')[2].rpartition('@')[2]}"
+            case ModelReward() | AdapterReward():
+                yield f"reward    {reward.type} {reward.path}"
 
 
 def _epochs(plan: Plan) -> str:
     rows, steps = plan.duration.num_rows, plan.duration.num_steps
     if not rows or steps is None or has_packed_rows(plan.spec):
         return ""
+    rollout = rollout_of(plan.spec, plan.batch.total)
+    if rollout is not None:
+        prompts = -(-steps // rollout.steps) * rollout.prompts
+        return f" = {prompts / rows:.2f} epochs of {rows:,} prompts"
     return f" = {steps * plan.batch.total / rows:.2f} epochs of {rows:,} rows"
 
 

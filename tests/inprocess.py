@@ -77,16 +77,17 @@ def train(run_dir: Path, *, stop_after: int | None = None, resume: bool = False)
         session.clock.enter("data")
         yield session
 
-    class Kept(trainers.Trainer):
-        def __init__(self, **kwargs: Any) -> None:
-            super().__init__(**kwargs)
-            seen.trainer = self
+    made = trainers.Trainer.__init__
+
+    def keep(self: Any, **kwargs: Any) -> None:
+        made(self, **kwargs)
+        seen.trainer = self
 
     with _same_environment(), pytest.MonkeyPatch.context() as patch:
         _reset(patch)
         patch.chdir(run_dir)
         patch.setattr(sessions, "start", start)
-        patch.setattr(trainers, "Trainer", Kept)
+        patch.setattr(trainers.Trainer, "__init__", keep)
         if resume:
             steps = (run_dir / "checkpoints").glob("step-*")
             newest = max(steps, key=lambda path: int(path.name.removeprefix("step-")))

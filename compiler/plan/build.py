@@ -16,13 +16,14 @@ from ..rules.data import num_held_out, total_rows
 from ..rules.look import data_facts
 from ..rules.memory import count_parameters, estimate
 from ..rules.world import num_processes
-from ..spec import CatalogSource, Pretraining, Spec
+from ..spec import CatalogSource, Grpo, Ppo, Pretraining, Spec
 from ..structure import written_values
 from .adapter import plan_adapter
 from .deepspeed import deepspeed_config
 from .honoured import written_sources
 from .layout import has_packed_rows, packing, too_long
 from .model import Batch, Derived, Duration, Plan
+from .rollout import rollout_of
 
 NOT_IN_NUMBERS = (
     *("workers", "batch_rows", "prepared_dir", "rebuild", "shared_storage"),
@@ -104,8 +105,7 @@ def _duration(spec: Spec, facts: Facts, batch: Batch, derived: list[Derived]) ->
         _add(derived, None, ("training", "epochs"), 1.0, "neither epochs nor steps is given")
     steps = training.steps
     if steps is None and rows is not None and not has_packed_rows(spec):
-        steps = math.ceil(_exact(epochs) * rows / batch.total)
-        reason = f"{epochs:g} epochs x {rows} rows / {batch.total}, rounded up"
+        steps, reason = _steps_of(spec, batch, epochs, rows)
         _add(derived, None, ("training", "steps"), steps, reason)
     return Duration(
         num_rows=rows,
@@ -116,6 +116,17 @@ def _duration(spec: Spec, facts: Facts, batch: Batch, derived: list[Derived]) ->
         warmup_ratio=training.warmup_ratio or 0.0,
         num_tokens=_tokens(facts),
     )
+
+
+def _steps_of(spec: Spec, batch: Batch, epochs: float, rows: int) -> tuple[int, str]:
+    """Return the steps of so many epochs, and their arithmetic; of prompts an epoch answers each once."""
+    rollout = rollout_of(spec, batch.total)
+    if rollout is None:
+        steps = math.ceil(_exact(epochs) * rows / batch.total)
+        return steps, f"{epochs:g} epochs x {rows} rows / {batch.total}, rounded up"
+    number = math.ceil(_exact(epochs) * rows / rollout.prompts)
+    reason = f"{epochs:g} epochs x {rows} prompts / {rollout.prompts}, rounded up, x {rollout.steps} steps on each rollout"
+    return number * rollout.steps, reason
 
 
 def _rows_read(spec: Spec, facts: Facts) -> int | None:
@@ -190,8 +201,9 @@ def _add(derived: list[Derived], given: Any, path: SpecPath, value: Any, reason:
 def _fingerprint(spec: Spec, facts: Facts, batch: Batch, duration: Duration) -> str:
     """Digest what decides the numbers of the training: not where it is written, shown or exported."""
     data = written_values(spec)
-    for section in ("run", "checkpoints", "logging", "generation", "export", "launch"):
+    for section in ("run", "checkpoints", "logging", "export", "launch"):
         data.pop(section, None)
+    _drop_how_answers_come(spec, data)
     for key in ("token_env", "cache_dir"):
         data["model"].pop(key, None)
     for key in NOT_IN_NUMBERS:
@@ -204,6 +216,18 @@ def _fingerprint(spec: Spec, facts: Facts, batch: Batch, duration: Duration) -> 
         "template": facts.chat_template,
     }
     return _digest(basis)
+
+
+def _drop_how_answers_come(spec: Spec, data: dict[str, Any]) -> None:
+    """Leave out where servers of rewards are; how answers are drawn counts only where training draws some."""
+    if not isinstance(spec.objective, Ppo | Grpo):
+        data.pop("generation", None)
+        return
+    objective = data["objective"]
+    for reward in (objective.get("reward"), *objective.get("rewards", ())):
+        for key in ("url", "timeout_s", "retries", "token_env"):
+            if isinstance(reward, dict):
+                reward.pop(key, None)
 
 
 def _digest(data: Any) -> str:

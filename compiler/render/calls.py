@@ -42,7 +42,8 @@ def nested(call: Call, indent: int) -> str:
 
 def inline(call: Call, indent: int) -> str:
     """Return a call in one line where it is a short one, else as `nested` does."""
-    text = f"{call.function}({', '.join(f'{arg.name}={arg.text}' for arg in call.args)})"
+    args = (f"{arg.name}={arg.text}" if arg.name else arg.text for arg in call.args)
+    text = f"{call.function}({', '.join(args)})"
     is_short = len(text) <= 60 and "\n" not in text and not any(arg.reason for arg in call.args)
     return text if is_short else nested(call, indent)
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..plan import Plan
-from ..spec import Cpo, Dpo, Kto, Orpo, Pretraining, Sft, SimPo
+from ..spec import Cpo, Dpo, Grpo, Kto, Orpo, Ppo, Pretraining, RewardModel, Sft, SimPo
 from .calls import Arg, Call, Places
 from .literals import python_literal
+from .online_calls import grpo_args, ppo_args
 from .preference_calls import cpo_args, dpo_args, kto_args, orpo_args, simpo_args
 
 Args = Callable[[Any, Plan, Places], Iterator[Arg]]
@@ -34,13 +35,21 @@ def _accuracy(objective: Any, plan: Plan, places: Places) -> Iterator[Arg]:
         yield Arg("accuracy", "True")
 
 
+def _reward_model(objective: RewardModel, plan: Plan, places: Places) -> Iterator[Arg]:
+    if objective.center:
+        yield Arg("center", python_literal(float(objective.center)))
+
+
 OBJECTIVES: dict[type, tuple[str, Args]] = {
     Sft: ("Sft", _accuracy),
     Pretraining: ("Pretraining", _accuracy),
+    RewardModel: ("RewardModel", _reward_model),
     Dpo: ("Dpo", dpo_args),
     Orpo: ("Orpo", orpo_args),
     SimPo: ("SimPo", simpo_args),
     Cpo: ("Cpo", cpo_args),
     Kto: ("Kto", kto_args),
+    Ppo: ("Ppo", ppo_args),
+    Grpo: ("Grpo", grpo_args),
 }
 """The class of the runtime for each objective of the spec, and what it is told."""

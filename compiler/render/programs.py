@@ -11,7 +11,7 @@ from ..facts.versions import optional_libraries
 from ..plan import Batch, Plan
 from ..plan.honoured import written_sources
 from ..plan.layout import has_packed_rows, packing, too_long
-from ..spec import Data, FileTemplate, Sft, Spec
+from ..spec import Data, FileTemplate, Grpo, Ppo, Sft, Spec
 from ..version import VERSION
 from .calls import Arg, Call, Places, inline, nested
 from .environment import render
@@ -21,30 +21,39 @@ from .loftq_calls import loftq_call
 from .method_calls import method_call
 from .model_calls import (
     base_call,
-    has_new_rows,
+    load_call,
+    loader,
+    scores,
     template_args,
     token_args,
     tokenizer_args,
-    weights_dtype,
 )
 from .objective_calls import objective_call
 from .optimizer_calls import average_args, lisa_args, optimizer_call
 from .preference_calls import mismatch_calls
+from .reference_calls import reference_model
 from .schedule_calls import schedule_text
 from .sources import source_call
 from .structure_calls import after_adapting, after_loading, before_loading, rounding_args
 
 
 def render_programs(plan: Plan) -> dict[str, str]:
-    """Return `prepare.py`, `preview.py`, `train.py`, `chat.py` and `export.py`."""
+    """Return `prepare.py`, `preview.py`, `train.py`, `export.py`, and `chat.py` for a model that writes."""
     places, head = Places(plan), _head(plan)
     return {
         "prepare.py": _render_prepare(plan, places, head),
         "preview.py": render_preview(plan),
         "train.py": render("programs/train.py.jinja", **head, **_train(plan, places)),
-        "chat.py": render("programs/chat.py.jinja", **head, **_chat(plan, places)),
+        **_render_chat(plan, places, head),
         "export.py": render("programs/export.py.jinja", **head, **_export(plan, places)),
     }
+
+
+def _render_chat(plan: Plan, places: Places, head: dict[str, object]) -> dict[str, str]:
+    """Return `chat.py`; a reward model writes nothing."""
+    if scores(plan.spec):
+        return {}
+    return {"chat.py": render("programs/chat.py.jinja", **head, **_chat(plan, places))}
 
 
 def render_preview(plan: Plan) -> str:
@@ -108,13 +117,14 @@ def _train(plan: Plan, places: Places) -> dict[str, object]:
         "timeout_s": spec.deepspeed.timeout_s if spec.deepspeed.timeout_s != 1800 else None,
         "tokenizer": tokenizer_args(plan, places, 12),
         "base": base_call(plan, places, 16),
-        "has_new_rows": has_new_rows(plan),
-        "dtype": weights_dtype(spec),
+        "load": load_call(plan),
         "adapt": method_call(plan, places),
         "before_loading": before_loading(plan),
         "after_loading": after_loading(plan),
         "after_adapting": [*loftq_call(plan, places), *after_adapting(plan)],
+        "reference": reference_model(plan, places),
         "streaming": spec.data.streaming,
+        "online": isinstance(spec.objective, Ppo | Grpo),
         "pack": _pack(plan),
         "mismatch": mismatch_calls(plan),
         "fit": _fit_args(plan),
@@ -395,6 +405,7 @@ def _export(plan: Plan, places: Places) -> dict[str, object]:
         *rounding,
         Arg("dtype", python_literal(spec.export.dtype)),
         Arg("max_shard_gib", python_literal(float(spec.export.max_shard_gib))),
+        *([Arg("load", loader(spec))] if scores(spec) else []),
         *_packages_args(plan),
     ]
     return {"function": function, "args": args}

@@ -17,7 +17,6 @@ from ..spec import (
     Trackio,
     Wandb,
 )
-from .look import evaluates
 from .rule import Rule
 from .world import num_processes
 
@@ -61,41 +60,6 @@ def check_end_marks(spec: Spec) -> Iterator[Diagnostic]:
                 Label(("template", "efficient_eos"), "ends every turn with the end of the text"),
             ),
             helps=('use `loss_on = "assistant"`',),
-        )
-
-
-def check_ppo_evaluation(spec: Spec) -> Iterator[Diagnostic]:
-    """PPO has nothing to measure on evaluation rows.
-
-    Its answers are made while it trains; there is none in the data to compute a loss on. The rewards in the log
-    tell how the training goes.
-
-    Fails:
-    ```toml
-    [objective]
-    type = "ppo"
-    reward = { type = "function", path = "rewards.py" }
-    [data]
-    eval_rows = 2
-    sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
-    ```
-    Passes:
-    ```toml
-    [objective]
-    type = "ppo"
-    reward = { type = "function", path = "rewards.py" }
-    [data]
-    sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
-    ```
-    """
-    if isinstance(spec.objective, Ppo) and evaluates(spec):
-        name = "eval_rows" if spec.data.eval_rows else "eval_sources"
-        yield error(
-            "O102",
-            "`ppo` has nothing to measure on evaluation rows",
-            ("data", name),
-            labels=(Label(TYPE, "makes its answers while it trains"),),
-            helps=(f"leave `{name}` out, and watch the rewards in the log",),
         )
 
 
@@ -255,7 +219,6 @@ def check_fused(spec: Spec) -> Iterator[Diagnostic]:
 
 RULES = (
     Rule("O101", "end marks on all tokens", pure=check_end_marks),
-    Rule("O102", "evaluation rows for generated answers", pure=check_ppo_evaluation),
     Rule("O103", "generation with shifted attention", pure=check_shifted),
     Rule("O104", "tracker outside a loop of its own", pure=check_ppo_trackers),
     Rule("O105", "broken groups", pure=check_group),

@@ -11,7 +11,7 @@ from .kinds import NumberFormat, Scalar, section
 
 @section
 class Generation:
-    """How `tunec chat` picks words."""
+    """How `tunec chat` picks words, and PPO and GRPO draw answers."""
 
     sample: bool = True
     """Draw from the likeliest tokens; `false` always takes the likeliest."""

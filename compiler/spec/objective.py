@@ -128,7 +128,7 @@ class Sft:
 
 @section
 class RewardModel:
-    """A reward model: pairwise logistic loss on a value head (Ouyang et al. 2022, arXiv:2203.02155)."""
+    """A reward model: pairwise logistic loss on a head that scores (Ouyang et al. 2022, arXiv:2203.02155)."""
 
     type: Literal["reward"]
     """`reward`: learn to score the better answer higher."""
@@ -304,7 +304,7 @@ class AdapterReward:
     """`adapter`: needs no second model; the policy is trained by an adapter as well."""
 
     path: str
-    """Folder of the reward adapter and its value head."""
+    """Folder of the reward adapter and its head that scores."""
 
 
 @section
@@ -322,6 +322,9 @@ class ModelReward:
 
     quantization: Quantization = field(factory=NoQuantization)
     """How its weights are quantized."""
+
+    weight: float = 1.0
+    """Weight among several rewards."""
 
 
 @section
@@ -343,6 +346,9 @@ class ApiReward:
     token_env: str | None = None
     """Name of the environment variable with the bearer token."""
 
+    weight: float = 1.0
+    """Weight among several rewards."""
+
 
 @section
 class FunctionReward:
@@ -361,7 +367,7 @@ class FunctionReward:
     """Weight among several rewards."""
 
 
-Reward = AdapterReward | ModelReward | ApiReward | FunctionReward
+Reward = FunctionReward | ApiReward | ModelReward | AdapterReward
 
 
 @section
@@ -418,7 +424,7 @@ class Grpo:
     type: Literal["grpo"]
     """`grpo`: compare several answers to each prompt."""
 
-    rewards: tuple[ModelReward | ApiReward | FunctionReward, ...]
+    rewards: tuple[FunctionReward | ApiReward | ModelReward, ...]
     """Where rewards come from."""
 
     loss: Literal["grpo", "dr-grpo", "dapo", "gspo"] = "grpo"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, overload
 
@@ -64,6 +65,8 @@ class SourceReport:
     """Samples that never show the end-of-sequence token to the loss."""
     tokens: int = 0
     trainable: int = 0
+    same: int = 0
+    """Pairs, among those that were dropped, whose answers are the same tokens."""
     problems: dict[str, list[Problem]] = field(default_factory=dict)
     """The first rows behind each gate: `truncated`, `dropped`, `bad`, `without_loss`."""
 
@@ -76,7 +79,7 @@ class SourceReport:
 
     def add(self, other: SourceReport) -> None:
         """Add the counts of another part of the same source."""
-        for name in ("read", "kept", "tokens", "trainable", "endless"):
+        for name in ("read", "kept", "tokens", "trainable", "endless", "same"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for gate in ("truncated", "dropped", "bad", "without_loss"):
             setattr(self, gate, getattr(self, gate) + getattr(other, gate))
@@ -180,6 +183,14 @@ class StoredRows(Sequence[Sample]):
     def values(self) -> npt.NDArray[np.float32] | None:
         """The margin or label of each sample, fp32 `[samples]`; None where they have none."""
         return None if self._value_of is None else self._value_of[self.chosen]
+
+    @cached_property
+    def answers(self) -> list[Any]:
+        """What answers to each sample are compared with, where samples are prompts; empty where the data do not say."""
+        if not (self.folder / ANSWERS).exists():
+            return []
+        found = json.loads((self.folder / ANSWERS).read_text(encoding="utf-8"))
+        return [found[number] for number in self.chosen.tolist()]
 
     @property
     def trainable(self) -> Integers:
@@ -424,8 +435,23 @@ def _warnings(reports: Sequence[SourceReport], names: Sequence[Names]) -> list[s
         )
     if bad:
         number, report = bad[0]
-        first = report.problems["bad"][0]
-        told = names[number].told(first) if number < len(names) else first.text
+        told = _told(report.problems["bad"][0], number, names)
         count = sum(report.bad for _, report in bad)
         found.append(f"{count:,} bad rows were skipped, the first: {told}")
-    return found
+    return [*found, *_same(training, names)]
+
+
+def _same(reports: Sequence[tuple[int, SourceReport]], names: Sequence[Names]) -> Iterator[str]:
+    """Yield a line for pairs that were dropped because their answers are the same tokens."""
+    count = sum(report.same for _, report in reports)
+    for number, report in reports:
+        first = next(
+            (problem for problem in report.problems.get("dropped", ()) if problem.text), None
+        )
+        if first is not None:
+            yield f"{count:,} pairs were dropped, there is nothing to prefer, the first: {_told(first, number, names)}"
+            return
+
+
+def _told(problem: Problem, number: int, names: Sequence[Names]) -> str:
+    return names[number].told(problem) if number < len(names) else problem.text

@@ -2,20 +2,33 @@
 
 from .base import Objective
 from .dpo import Dpo
+from .frozen import FrozenModel
+from .grpo import Grpo
 from .kto import Kto
+from .online import Sampling
+from .ppo import Ppo
+from .precomputed import Precomputed
 from .pretraining import Pretraining
 from .reference_free import Cpo, Orpo, SimPo
-from .references import AdapterOff
+from .references import AdapterAtStart, AdapterOff
+from .reward import RewardModel
 from .sft import Sft
 
 __all__ = [
+    "AdapterAtStart",
     "AdapterOff",
     "Cpo",
     "Dpo",
+    "FrozenModel",
+    "Grpo",
     "Kto",
     "Objective",
     "Orpo",
+    "Ppo",
+    "Precomputed",
     "Pretraining",
+    "RewardModel",
+    "Sampling",
     "Sft",
     "SimPo",
 ]

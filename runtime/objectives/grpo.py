@@ -62,9 +62,9 @@ class Grpo(OnlineObjective):
             for answer, advantage in zip(experience.answers, advantages, strict=True)
         ]
 
-    def measure_rewards(self, experience: Experience, ends: frozenset[int]) -> None:
+    def measure_rollout(self, experience: Experience, ends: frozenset[int]) -> None:
         """Count also the groups that teach nothing."""
-        super().measure_rewards(experience, ends)
+        super().measure_rollout(experience, ends)
         self.tally.add("equal_groups", equal_groups(self.totals(experience), self.group_size))
 
     def num_items(self, batch: Batch) -> Tensor:

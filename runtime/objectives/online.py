@@ -113,8 +113,12 @@ class OnlineObjective(Objective):
         weights = torch.tensor([reward.weight for reward in self.rewards])
         return weights @ experience.rewards
 
-    def measure_rewards(self, experience: Experience, ends: frozenset[int]) -> None:
-        """Count what is known of the answers; to be called on one process."""
+    def measure_rollout(self, experience: Experience, ends: frozenset[int]) -> None:
+        """Count what is known of a rollout; to be called on one process."""
+        self.measure_answers(experience, ends)
+
+    def measure_answers(self, experience: Experience, ends: frozenset[int]) -> None:
+        """Count what is known of answers as such; to be called on one process."""
         totals = self.totals(experience)
         self.tally.add("reward", totals)
         self.tally.add("reward_std", totals.std(correction=0)[None])

@@ -113,9 +113,9 @@ class Ppo(OnlineObjective):
         self.moments.add(scores.tolist())
         return (scores - self.moments.mean) / self.moments.deviation
 
-    def measure_rewards(self, experience: Experience, ends: frozenset[int]) -> None:
+    def measure_rollout(self, experience: Experience, ends: frozenset[int]) -> None:
         """Count also what the answers were judged by."""
-        super().measure_rewards(experience, ends)
+        super().measure_rollout(experience, ends)
         for name, values in self._judged.items():
             self.tally.add(name, values)
         self.tally.add("value", torch.cat(experience.tokens["values"]))

@@ -37,6 +37,7 @@ from .lisa import Lisa
 from .metrics import EVAL_LOSS, eval_losses, read, told_losses
 from .occasions import Occasions
 from .optimizers import Optimizer
+from .predictions import Generate, Generation
 from .schedules import Name, Schedule
 
 
@@ -77,6 +78,7 @@ def fit(
     eval_at_start: bool = False,
     eval_delay: int = 0,
     each_source: bool = False,
+    generate: Generate | None = None,
     best: Best | None = None,
     save_every: int,
     save_each_epoch: bool = False,
@@ -107,7 +109,7 @@ def fit(
 
     Evaluations and checkpoints come each so many steps, and where it is asked for after each epoch; the first
     evaluation not before `eval_delay` steps, but that of `eval_at_start` before the first step. `best` says which
-    evaluation is the best, and what follows from it.
+    evaluation is the best, and what follows from it. With `generate`, evaluations also generate answers.
 
     With `ema_decay`, what is evaluated and saved is a running average of the weights.
 
@@ -115,9 +117,9 @@ def fit(
         UserError: the data is not what was planned for, the checkpoint belongs to another run, the loss is
             not finite, or the disk is full.
     """
-    from .trainer import Trainer
-
-    if num_rows is not None and train.num_samples != num_rows:
+    # Which pairs are the same tokens in both answers, no plan can know.
+    counts = (train.num_samples, train.num_samples + train.num_dropped)
+    if num_rows is not None and num_rows not in counts:
         raise UserError(
             f"there are {train.num_samples:,} training rows, the plan was made for {num_rows:,}: the data has changed",
             help="run `tunec compile` again",
@@ -133,9 +135,10 @@ def fit(
     by_samples = replace(micro_size, samples=eval_micro_batch_size or 1, tokens=None)
     fixed = (micro_batch_size or 1) * accumulation_steps * session.num_ranks
     global_size = global_batch_size or fixed
-    steps = num_steps or math.ceil(_exact(num_epochs or 1.0) * len(train) / global_size)
+    steps = num_steps or _num_steps(objective, num_epochs or 1.0, len(train), global_size)
     loss_kind = objective.attach(model)
-    trainer = Trainer(
+    train, held_out = objective.with_samples(train), objective.with_samples(held_out)
+    trainer = _trainer_class(objective)(
         session=session,
         objective=objective,
         train=train,
@@ -171,6 +174,9 @@ def fit(
             best=best,
         ),
         eval_micro_size=micro_size if eval_micro_batch_size is None else by_samples,
+        generation=None
+        if generate is None
+        else Generation(generate, session=session, tokenizer=tokenizer),
         keep_checkpoints=keep_checkpoints,
         fingerprint=fingerprint,
         optimizer=optimizer,
@@ -200,6 +206,24 @@ def fit(
         _stop(session, trainer.state.global_step, steps)
         return
     _finish(session, trainer, trainer.state.global_step, loss_kind, name=name, plot=plot)
+
+
+def _trainer_class(objective: Any) -> Any:
+    """Return what trains: on samples, or on answers that are generated on the way."""
+    from ..objectives.online import OnlineObjective
+    from . import online, trainer
+
+    return online.OnlineTrainer if isinstance(objective, OnlineObjective) else trainer.Trainer
+
+
+def _num_steps(objective: Any, epochs: float, num_rows: int, global_size: int) -> int:
+    """Return the steps of so many epochs; of prompts an epoch is as many rollouts as answer each of them."""
+    from ..objectives.online import OnlineObjective
+
+    if not isinstance(objective, OnlineObjective):
+        return math.ceil(_exact(epochs) * num_rows / global_size)
+    prompts = objective.prompts_per_rollout(global_size)
+    return math.ceil(_exact(epochs) * num_rows / prompts) * objective.steps_per_rollout
 
 
 def _exact(value: float) -> Fraction:

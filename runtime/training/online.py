@@ -21,10 +21,13 @@ from ..objectives.references import evaluating
 from ..objectives.values import without_values, write_values
 from ..rewards.base import Answered, checked
 from ..together import everyones
+from .evaluation import Evaluation
 from .experience import micro_batch, packed, parts_of, unpacked
 from .generation import generate
 from .trainer import Trainer
 
+EVALUATION = 2**32
+"""Takes the place of a rollout's number in the seeds of evaluations."""
 ROLLOUT = "rollout.pt"
 """File of a checkpoint with the answers that are still in use, and what goes on from one rollout to the next."""
 
@@ -94,7 +97,6 @@ class OnlineTrainer(Trainer):
         self.number = -1
         self.experience: Experience | None = None
         self.rollout_tokens = 0
-        self.expected: Sequence[Any] = getattr(self.samples.rows, "answers", ())
         named = self.model.generation_config.eos_token_id
         self.ends = frozenset(stop_tokens(self.processing_class, named))
 
@@ -155,41 +157,25 @@ class OnlineTrainer(Trainer):
     def _rollout(self, number: int) -> Experience:
         """Answer the prompts of a rollout, and find out what the loss must know of the answers."""
         asked = [row for row in self.order.step(number) for _ in range(self.objective.group_size)]
+        seeds = [_seed(self.session.seed, number, at) for at in range(len(asked))]
         # The training goes on with the random numbers it would have had, whatever rewards draw.
         with evaluating(self.model), _own_random(_seed(self.session.seed, number)):
-            experience = self._answered(number, asked)
-            experience.rewards = self._scored(asked, experience)
+            experience = self._answered(self.samples.rows, asked, seeds)
             self._score_tokens(experience)
         self.rollout_tokens += sum(map(len, experience.answers))
         self.objective.judge(experience)
         if self.session.is_main:
-            self.objective.measure_rewards(experience, self.ends)
-            self._warn(experience)
+            self.objective.measure_rollout(experience, self.ends)
+            self._warn(number, experience)
         return experience
 
-    def _answered(self, number: int, asked: Sequence[int]) -> Experience:
-        """Return the answers to prompts, each process makes its share; of each batch they are made together."""
-        share = _share(len(asked), self.session.rank, self.session.num_ranks)
-        prompts = [list(self.samples[row].input_ids) for row in asked]
-        size = -(-self.answers_per_step // self.session.num_ranks)
-        mine: list[list[int]] = []
-        for start in range(0, len(share), size):
-            rows = share[start : start + size]
-            mine += generate(
-                self.model,
-                [prompts[row] for row in rows],
-                sampling=self.objective.sampling,
-                seeds=[_seed(self.session.seed, number, row) for row in rows],
-                ends=self.ends,
-                pad_token_id=int(self.processing_class.pad_token_id),
-                device=self.args.device,
-            )
-        # Where answers do not divide, the last processes made some a second time.
-        answers = [answer for part in everyones(mine) for answer in part][: len(asked)]
-        return Experience(prompts, answers, torch.zeros(0))
-
-    def _scored(self, asked: Sequence[int], experience: Experience) -> Tensor:
-        """Return the scores of all answers by each reward, fp32 `[rewards, answers]`."""
+    def _answered(
+        self, rows: Sequence[Any], asked: Sequence[int], seeds: Sequence[int]
+    ) -> Experience:
+        """Return scored answers to prompts of some rows, the same on all processes."""
+        prompts = [list(rows[row].input_ids) for row in asked]
+        answers = self._generated(prompts, seeds)
+        expected: Sequence[Any] = getattr(rows, "answers", ())
         tokenizer = self.processing_class
         answered = [
             Answered(
@@ -197,14 +183,35 @@ class OnlineTrainer(Trainer):
                 answer=tokenizer.decode(answer, skip_special_tokens=True),
                 prompt_ids=prompt,
                 answer_ids=answer,
-                expected=self.expected[row] if self.expected else None,
+                expected=expected[row] if expected else None,
             )
-            for row, prompt, answer in zip(
-                asked, experience.prompts, experience.answers, strict=True
-            )
+            for row, prompt, answer in zip(asked, prompts, answers, strict=True)
         ]
-        share = _share(len(asked), self.session.rank, self.session.num_ranks)
-        mine = [answered[row] for row in share]
+        return Experience(prompts, answers, self._scored(answered))
+
+    def _generated(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[list[int]]:
+        """Return the tokens of answers; each process makes its share, those of a batch together."""
+        share = _share(len(prompts), self.session.rank, self.session.num_ranks)
+        size = -(-self.answers_per_step // self.session.num_ranks)
+        mine: list[list[int]] = []
+        for start in range(0, len(share), size):
+            chosen = share[start : start + size]
+            mine += generate(
+                self.model,
+                [prompts[at] for at in chosen],
+                sampling=self.objective.sampling,
+                seeds=[seeds[at] for at in chosen],
+                ends=self.ends,
+                pad_token_id=int(self.processing_class.pad_token_id),
+                device=self.args.device,
+            )
+        # Where answers do not divide, the last processes made some a second time.
+        return [answer for part in everyones(mine) for answer in part][: len(prompts)]
+
+    def _scored(self, answered: Sequence[Answered]) -> Tensor:
+        """Return the scores of all answers by each reward, fp32 `[rewards, answers]`."""
+        share = _share(len(answered), self.session.rank, self.session.num_ranks)
+        mine = [answered[at] for at in share]
         found = []
         for name, reward in zip(self.objective.reward_names, self.objective.rewards, strict=True):
             parts = everyones(reward.score(self.model_wrapped, mine))
@@ -240,11 +247,29 @@ class OnlineTrainer(Trainer):
             for key in every[0]:
                 experience.tokens[key] = [every[row][key] for row in range(len(experience))]
 
-    def _warn(self, experience: Experience) -> None:
+    def _warn(self, number: int, experience: Experience) -> None:
         if all(self.ends.issuperset(answer) for answer in experience.answers):
             self.session.say(
-                f"warning: all {len(experience):,} answers of rollout {self.number + 2} are empty: nothing to learn from but their ends"
+                f"warning: all {len(experience):,} answers of rollout {number + 1} are empty: the model ends at once"
             )
+
+    # Evaluation
+
+    def _totals(self, model: Any, evaluation: Evaluation) -> Tensor:
+        """Answer the prompts of a set, each with random numbers of its own that are the same each time.
+
+        The loss is minus the mean reward, so that the best evaluation has the lowest.
+        """
+        rows = evaluation.samples.rows
+        seeds = [_seed(self.session.seed, EVALUATION, row) for row in range(len(rows))]
+        with evaluating(self.model), _own_random(_seed(self.session.seed, EVALUATION)):
+            experience = self._answered(rows, range(len(rows)), seeds)
+        loss = torch.zeros((1, 2), dtype=torch.float64, device=self.args.device)
+        if self.session.is_main:
+            self.objective.measure_answers(experience, self.ends)
+            loss[0, 0] = -self.objective.totals(experience).double().sum()
+            loss[0, 1] = len(rows)
+        return torch.cat([loss, self.objective.tally.take(self.args.device)])
 
     # Checkpoints
 
