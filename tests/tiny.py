@@ -104,6 +104,7 @@ def write_kinds(base: Path) -> None:
     answer = {"role": "assistant", "content": "Marta Quill."}
     kinds: dict[str, list[dict[str, Any]]] = {
         "pairs": [{"prompt": "Who?", "chosen": "Marta.", "rejected": "Nobody."}] * 8,
+        "margins": [{"prompt": "Who?", "chosen": "I.", "rejected": "You.", "margin": 1.0}] * 8,
         "judged": [{"messages": [*turns, answer], "label": n % 2 == 0} for n in range(8)],
         "praised": [{"messages": [*turns, answer], "label": True}] * 8,
         "compared": [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error
+from ..facts.sample_kinds import wanted_by
 from ..spec import Spec
 from .rule import Rule
 from .world import num_processes, processes_path
@@ -169,6 +170,8 @@ def check_by_tokens(spec: Spec) -> Iterator[Diagnostic]:
 def check_longest_fits(spec: Spec) -> Iterator[Diagnostic]:
     """The longest sample does not fit into a micro batch.
 
+    A pair takes the room of two sequences.
+
     Fails:
     ```toml
     [data]
@@ -190,11 +193,13 @@ def check_longest_fits(spec: Spec) -> Iterator[Diagnostic]:
     if tokens is None or data.pad_multiple < 1:
         return
     longest = -(-data.max_length // data.pad_multiple) * data.pad_multiple
+    longest *= num_together(spec)
     if tokens < longest:
-        padded = f", {longest:,} padded" if longest != data.max_length else ""
+        words = "a sample of" if num_together(spec) == 1 else "a pair of two times"
+        padded = f", {longest:,} padded" if longest % data.max_length else ""
         yield error(
             "R815",
-            f"a sample of {data.max_length:,} tokens{padded} does not fit into a micro batch of {tokens:,}",
+            f"{words} {data.max_length:,} tokens{padded} does not fit into a micro batch of {tokens:,}",
             TOKENS,
             labels=(Label(("data", "max_length"), "tokens of the longest sample"),),
             helps=(f"use a `micro_tokens` of {longest:,} or more, or lower `data.max_length`",),
@@ -205,12 +210,17 @@ def micro_size(spec: Spec) -> int | None:
     """Return the samples of one forward pass, the longest ones by tokens; None where the batch does not tell."""
     batch = spec.batch
     if batch.micro_tokens is not None:
-        return max(1, batch.micro_tokens // max(1, spec.data.max_length))
+        return max(1, batch.micro_tokens // max(1, spec.data.max_length * num_together(spec)))
     if batch.micro_size is not None:
         return batch.micro_size
     if not batch.global_size or not batch.accumulation_steps:
         return None
     return batch.global_size // max(1, batch.accumulation_steps * num_processes(spec.launch))
+
+
+def num_together(spec: Spec) -> int:
+    """Return the sequences of a sample that stand in one forward pass: two of a pair."""
+    return 2 if wanted_by(spec.objective) == "pairs" else 1
 
 
 def _quotient(number: int, divisor: int) -> str:

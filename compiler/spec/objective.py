@@ -169,7 +169,7 @@ class KtoPairLoss:
     """KTO's loss on pairs."""
 
     type: Literal["kto-pair"]
-    """`kto-pair`: each answer against the mean of the others."""
+    """`kto-pair`: each answer against the mean of all answers of the other kind in the step."""
 
 
 @section
@@ -188,7 +188,7 @@ class BcoLoss:
     """Binary classifier optimization (arXiv:2404.04656)."""
 
     type: Literal["bco"]
-    """`bco`: each answer by itself against a running mean."""
+    """`bco`: each answer by itself against the mean of all rewards so far."""
 
 
 @section
@@ -210,7 +210,7 @@ class Dpo:
     """Weight of the SFT loss on chosen answers, added to the loss."""
 
     bco_weight: float = 0.0
-    """Weight of the BCO loss, mixed in."""
+    """Weight w of the BCO loss, mixed in: (loss + w * BCO) / (1 + w)."""
 
     ld_alpha: float | None = None
     """LD-DPO (arXiv:2409.06411): weight of the tokens by which the longer answer is longer."""
@@ -244,7 +244,7 @@ class SimPo:
     """Scale of the margin."""
 
     gamma: float = 0.5
-    """Margin that is asked for."""
+    """Margin of rewards that is asked for; a reward is `beta` times the mean log-probability of an answer's tokens."""
 
     label_smoothing: float = 0.0
     """Assumed share of pairs labelled the wrong way round."""

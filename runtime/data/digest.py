@@ -16,7 +16,7 @@ from .fitting import Options
 from .tokenizer import Tokenizer
 from .work import Job
 
-ENGINE = 4
+ENGINE = 5
 """Raised whenever the same input gives other tokens or places: what older versions prepared is then made again."""
 
 PLACES = ("path", "hub", "revision", "subset", "split", "folder", "token_env")

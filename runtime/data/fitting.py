@@ -47,12 +47,16 @@ def fitted(
 ) -> list[Fitted]:
     """Return the samples of an item as the options want them: one, several pieces of a text, or none if it is dropped.
 
+    A pair is dropped, too, when both answers are the same tokens, in the beginning or up to where they are cut.
+
     Raises:
         UserError: (DATA) it is too long under `too_long = "error"`, or no token of it carries loss.
     """
     found = tuple(sequences)
     if not (isinstance(item, Prompt) or all(sequence.num_learned for sequence in found)):
         raise answerless(item.place)
+    if _are_equal(found):
+        return []
     if max(map(len, found)) <= options.max_length:
         return [Fitted(found, endless=_is_endless(item, found, tokenizer, options))]
     if options.too_long == "error":
@@ -100,6 +104,13 @@ def _are_equal(sequences: Sequence[Encoded]) -> bool:
     return len(sequences) == 2 and np.array_equal(sequences[0].tokens, sequences[1].tokens)
 
 
+def are_same(sequences: Sequence[Encoded], options: Options) -> bool:
+    """Tell of sequences that gave no sample whether they are the same tokens, and not just too long."""
+    is_long = max(map(len, sequences)) > options.max_length
+    is_pair = len(sequences) == 2
+    return is_pair and (_are_equal(sequences) or not (is_long and options.too_long == "drop"))
+
+
 def answerless(place: str) -> UserError:
     """Return the error for a sample that nothing can be learned from."""
     return UserError(
@@ -108,8 +119,15 @@ def answerless(place: str) -> UserError:
     )
 
 
-def all_dropped(num_read: int, max_length: int) -> UserError:
-    """Return the error for data of which nothing is left."""
+def all_dropped(num_read: int, max_length: int, num_same: int = 0) -> UserError:
+    """Return the error for data of which nothing is left, of which so many are pairs of the same tokens."""
+    if num_same:
+        return UserError(
+            f"none of {num_read:,} pairs is left: in {num_same:,} both answers are the same tokens, "
+            f"up to `data.max_length` = {max_length:,} or as a whole",
+            help="look at them with `tunec preview --problems`; where they differ further on, raise `data.max_length`",
+            code=ExitCode.DATA,
+        )
     return UserError(
         f"all {num_read:,} samples are longer than `data.max_length` = {max_length:,} and were dropped",
         help="raise `data.max_length`",

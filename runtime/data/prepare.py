@@ -162,9 +162,10 @@ def _told(folder: Path) -> Iterator[str]:
         kind = "evaluation data" if report.evaluation else "data"
         share = 100 * report.trainable / max(report.tokens, 1)
         counts = ((report.truncated, "truncated"), (report.dropped, "dropped"), (report.bad, "bad"))
+        same = f" ({report.same:,} pairs of the same tokens)" if report.same else ""
         parts = [
             f"{report.read:,} rows",
-            *(f"{count:,} {gate}" for count, gate in counts if count),
+            *(f"{count:,} {gate}{same * (gate == 'dropped')}" for count, gate in counts if count),
             f"{report.tokens:,} tokens ({share:.0f} % carry loss)",
         ]
         yield f"{kind} {report.name}: {', '.join(parts)}"
@@ -351,4 +352,4 @@ def check_trainable(reports: Sequence[SourceReport], max_length: int) -> None:
     """Raise `UserError` (DATA) unless something is left; each sample that is carries loss."""
     read, kept = sum(r.read for r in reports), sum(r.kept for r in reports)
     if kept == 0:
-        raise all_dropped(read, max_length)
+        raise all_dropped(read, max_length, sum(r.same for r in reports))

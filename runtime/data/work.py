@@ -26,7 +26,7 @@ from ..rank import PR_SET_PDEATHSIG, prctl
 from .conversation import place_of
 from .encode import Encoded, end_to_end
 from .files import Raw
-from .fitting import Fitted, Options, fitted
+from .fitting import Fitted, Options, are_same, fitted
 from .formats import Source
 from .items import Item, Judged, Pair, Prompt
 from .prepared import Part, Problem, SourceReport
@@ -40,6 +40,7 @@ CHUNK = 256
 SMALL_BYTES = 2**20
 """Below this size a second process costs more than it brings."""
 NOTHING = Encoded(np.zeros(0, np.uint32), np.zeros(0, np.bool_))
+SAME = "both answers are the same tokens"
 Row = tuple[int, int, Raw]
 """The number of its file, its line, and the row."""
 Place = tuple[int, int]
@@ -259,7 +260,9 @@ class _Chunk:
             self._note_bad(place, fault)
             return ()
         if not kept:
-            self.report.note("dropped", Problem(*place))
+            is_same = are_same(sequences, self.options)
+            self.report.same += is_same
+            self.report.note("dropped", Problem(*place, SAME if is_same else ""))
         for sample in kept:
             if sample.truncated:
                 self.report.note("truncated", Problem(*place))

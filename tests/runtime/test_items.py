@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tiny
 from tunec.runtime import preview
 from tunec.runtime.data import (
     Alpaca,
@@ -194,6 +195,40 @@ def test_a_long_pair_keeps_one_prompt(tmp_path: Path, tiny_model: Path) -> None:
     assert starts[0] == starts[1]
     assert sample.input_ids[: starts[0]] == sample.rejected.input_ids[: starts[0]]
     assert max(len(sample.input_ids), len(sample.rejected.input_ids)) <= 32
+
+
+@pytest.fixture
+def trimming(tmp_path: Path) -> Path:
+    """A tokenizer whose template takes blanks around an answer away."""
+    tokenizer = tiny.make_tokenizer(tmp_path / "trimming")
+    tokenizer.chat_template = tiny.TEMPLATE.replace("m['content']", "m['content'] | trim")
+    tokenizer.save_pretrained(str(tmp_path / "trimming"))
+    return tmp_path / "trimming"
+
+
+def test_pairs_of_the_same_tokens_are_told(tmp_path: Path, trimming: Path) -> None:
+    """Answers that differ in what the template takes away are dropped: how many, and where the first stands, is said."""
+    rows = [
+        {"prompt": "q", "chosen": "Yes.", "rejected": "No."},
+        {"prompt": "q", "chosen": "Yes.", "rejected": " Yes. "},
+        {"prompt": "q", "chosen": "a " * 90 + "x", "rejected": "a " * 90 + "y"},
+    ]
+    source = Preference(path=written(tmp_path / "a.jsonl", rows), name="a")
+    samples = prepared(tmp_path, trimming, source, "pairs", max_length=32)
+    assert (len(samples), samples.num_dropped) == (1, 2)
+    (warning,) = samples.warnings
+    assert warning == (
+        "2 pairs were dropped, there is nothing to prefer, the first: "
+        f"{tmp_path / 'a.jsonl'}:2: both answers are the same tokens"
+    )
+
+
+def test_nothing_but_pairs_of_the_same_tokens(tmp_path: Path, trimming: Path) -> None:
+    """Where no pair is left, the reason is not their length."""
+    rows = [{"prompt": "q", "chosen": "Yes.", "rejected": " Yes. "}]
+    source = Preference(path=written(tmp_path / "a.jsonl", rows), name="a")
+    with pytest.raises(UserError, match="none of 1 pairs is left: in 1 both answers are the same"):
+        prepared(tmp_path, trimming, source, "pairs", max_length=32)
 
 
 def test_texts_end_with_their_mark(tmp_path: Path, tiny_model: Path, decode: Any) -> None:

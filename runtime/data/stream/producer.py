@@ -216,7 +216,8 @@ class Production:
         for report, job in zip(self.reports, self.rows.jobs, strict=True):
             self.limits.check(report, job, complete=True)
         if not any(report.kept for report in self.reports):
-            raise all_dropped(sum(report.read for report in self.reports), max_length)
+            read, same = (sum(getattr(r, name) for r in self.reports) for name in ("read", "same"))
+            raise all_dropped(read, max_length, same)
         if time.monotonic() - self.told > TOLD_S:
             self._tell()
 
