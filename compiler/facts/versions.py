@@ -176,6 +176,8 @@ def _engines(spec: Spec) -> Named:
 
 
 def _after(spec: Spec) -> Named:
+    if spec.evaluation.generate:
+        yield "sacrebleu", ("evaluation", "generate")
     for index, tracker in enumerate(spec.logging.trackers):
         name = tracker.name if isinstance(tracker, OtherTracker) else tracker.type
         yield TRACKERS.get(name, name), ("logging", "trackers", index, "type")

@@ -24,6 +24,8 @@ def evaluation_args(plan: Plan) -> Iterator[Arg]:
         yield Arg("eval_delay", python_literal(settings.delay_steps))
     if each_source(plan.spec):
         yield Arg("each_source", "True")
+    if settings.generate:
+        yield Arg("generate", nested(_generate(plan.spec), 16))
     if best_settings(plan.spec):
         yield Arg("best", nested(_best(plan.spec), 16))
 
@@ -43,6 +45,16 @@ def _best(spec: Spec) -> Call:
     if settings.patience is not None:
         args.append(Arg("patience", python_literal(settings.patience)))
     return Call("training.Best", tuple(args))
+
+
+def _generate(spec: Spec) -> Call:
+    settings = spec.evaluation
+    given, beams = settings.max_new_tokens, settings.num_beams or spec.generation.num_beams
+    length = spec.data.max_length if given is None else given
+    args = [Arg("max_new_tokens", python_literal(length))]
+    if beams != 1:
+        args.append(Arg("num_beams", python_literal(beams)))
+    return Call("training.Generate", tuple(args))
 
 
 def upkeep_args(spec: Spec) -> Iterator[Arg]:

@@ -11,7 +11,7 @@ from .look import evaluates, evaluates_in_training, is_language_objective, liste
 from .rule import Rule
 
 METRIC: SpecPath = ("evaluation", "metric")
-GENERATED = ("bleu4", "rouge1", "rouge2", "rougeL")
+GENERATED = ("bleu", "rouge1", "rouge2", "rougeL")
 PREFERENCE = ("accuracy", "margin", "chosen_reward", "rejected_reward")
 METRICS: dict[type, tuple[str, ...]] = {
     # What an evaluation gives beside `loss`.

@@ -130,7 +130,7 @@ class Conversation:
             "use_cache": kv_cache,
             "repetition_penalty": repetition_penalty,
             "pad_token_id": tokenizer.pad_token_id,
-            "eos_token_id": _end_tokens(model, tokenizer, stop_words),
+            "eos_token_id": end_tokens(model, tokenizer, stop_words),
         }
         if self.sampling["do_sample"]:
             self.sampling.update(temperature=temperature, top_p=top_p)
@@ -199,7 +199,7 @@ class Conversation:
             streamer.end()
 
 
-def _end_tokens(model: Any, tokenizer: Any, stop_words: Sequence[str]) -> list[int]:
+def end_tokens(model: Any, tokenizer: Any, stop_words: Sequence[str]) -> list[int]:
     """Return every token that ends an answer: models and templates may name more than the tokenizer does."""
     named = model.generation_config.eos_token_id
     vocabulary = tokenizer.get_vocab()

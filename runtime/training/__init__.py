@@ -19,6 +19,7 @@ from .optimizers import (
     ParameterGroup,
     Sgd,
 )
+from .predictions import Generate
 from .schedules import CosineMin, CosineRestarts, Plateau, Polynomial, WarmupStableDecay
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "CosineMin",
     "CosineRestarts",
     "Galore",
+    "Generate",
     "Lion",
     "Lisa",
     "LoraPlus",

@@ -41,7 +41,7 @@ def mean_losses(
     `perplexity` of each is the exponential of its loss.
     """
     named = [(name, total) for name, total in zip(sets, totals, strict=True) if name]
-    found = {}
+    found: dict[str, float] = {}
     for chosen, total in [("", totals.sum(0)), *named]:
         measured = _means(measures, total)
         if perplexity:

@@ -67,9 +67,9 @@ def stop(
     told = places(samples.rows, chosen, run_dir)
     found = everyones((told, len(losses.bad), len(losses)))
     named = next((told for told, _, _ in found if told), [])
-    counts = [sum(part[at] for part in found) for at in (1, 2)]
+    bad, total = sum(count for _, count, _ in found), sum(count for _, _, count in found)
     raise UserError(
-        f"the loss of step {step} is {loss}, {_where(named, *counts)}",
+        f"the loss of step {step} is {loss}, {_where(named, bad, total)}",
         help="look at these rows (`tunec preview`); lower `training.learning_rate`, set `training.max_grad_norm`, "
         "or use fp32; the last checkpoint is kept",
         code=ExitCode.TRAINING,

@@ -36,6 +36,7 @@ from .not_finite import StepLosses
 from .occasions import Occasions
 from .optimizers import Optimizer
 from .optimizers.describe import description, in_words
+from .predictions import Generation
 from .rank_budget import RankBudget
 from .schedules import Name, RateScheduler, Schedule
 
@@ -65,6 +66,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         loading: Loading,
         occasions: Occasions,
         eval_micro_size: MicroSize,
+        generation: Generation | None,
         keep_checkpoints: int,
         fingerprint: str,
         optimizer: Optimizer,
@@ -83,6 +85,8 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         self.evaluation = evaluation
         self.num_steps = num_steps
         self.watch = Watch(occasions.best)
+        self.generation = generation
+        self.eval_micro_size = eval_micro_size
         self.keep_checkpoints = keep_checkpoints
         self.fingerprint = fingerprint
         self.optimizer_settings = optimizer
@@ -282,11 +286,21 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         model.eval()
         with averaged(self.basic_optimizer), self.average.in_place():
             totals = torch.stack([self._totals(model, each) for each in self.evaluations])
+            answers = {} if self.generation is None else self._predicted(self.generation)
         self._reduce(totals)
         model.train()
         names = [each.name for each in self.evaluations]
-        return mean_losses(
+        found = mean_losses(
             names, self.objective.tally.names, totals, perplexity=self.objective.gives_perplexity
+        )
+        return {**found, **answers}
+
+    def _predicted(self, generation: Generation) -> dict[str, float]:
+        return generation.evaluate(
+            self.model,
+            self.evaluations,
+            size=self.eval_micro_size,
+            step=self.state.global_step,
         )
 
     def _totals(self, model: Any, evaluation: Evaluation) -> Tensor:

@@ -98,11 +98,11 @@ WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "`rougeL` is not measured: `evaluation.generate` is off",
         ("write `generate = true`",),
     ),
-    "generation under ZeRO-3": (
-        "[data]\neval_rows = 2\n[evaluation]\ngenerate = true\n[deepspeed]\nzero_stage = 3\n",
+    "generation without a prompt": (
+        '[objective]\ntype = "sft"\nloss_on = "all"\n[data]\neval_rows = 2\n[evaluation]\ngenerate = true\n',
         "E107",
-        "answers cannot be generated under ZeRO stage 3",
-        ("use stage 2, or compare answers after the run",),
+        "where all tokens carry loss, no prompt is left to answer",
+        ('write `loss_on = "assistant"`, or leave `generate` out',),
     ),
     "space": (
         '[logging]\ntrackers = [{ type = "trackio", space = "a b" }]\n',

@@ -1,0 +1,78 @@
+"""A reference that is a model of its own, beside the policy."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import ExitCode, UserError
+from .references import Reference
+from .scores import Scorer
+
+
+class FrozenModel(Reference):
+    """Another model, or a second copy of the policy as it started: in evaluation mode, without an optimizer.
+
+    Under ZeRO-3 its weights are spread over the processes like those of the policy.
+    """
+
+    def __init__(self, model: Any) -> None:
+        """Freeze the model."""
+        self._model = model.requires_grad_(False).eval()
+        self._engine: Any = None
+
+    def attach(self, model: Any, scorer: Scorer) -> str:
+        """Compare the vocabularies.
+
+        Raises:
+            UserError: (DATA) the reference does not know all tokens of the policy.
+        """
+        own, other = (each.get_output_embeddings().out_features for each in (model, self._model))
+        # Models of one family are padded to different sizes.
+        if abs(own - other) > PADDING:
+            raise UserError(
+                f"the reference has a vocabulary of {other:,}, the policy one of {own:,}",
+                help="name a model with the same tokenizer in `objective.reference`",
+                code=ExitCode.DATA,
+            )
+        self._scorer = Scorer(self._model)
+        return "a model of its own"
+
+    def begin(self, trainer: Any) -> None:
+        """Put the weights in place, so that what is too large fails at once."""
+        with self.scoring(trainer.model_wrapped):
+            pass
+
+    @contextmanager
+    def scoring(self, model: Any) -> Iterator[tuple[Any, Scorer]]:
+        """Have the weights where those of the policy are."""
+        if self._engine is None:
+            self._engine = _sharded(self._model, model) if _is_sharded(model) else self._model
+            if not _is_sharded(model):
+                self._model.to(next(iter(model.parameters())).device)
+        yield self._engine, self._scorer
+
+
+PADDING = 512
+"""Rows by which the embeddings of models with one tokenizer may differ."""
+
+
+def _is_sharded(engine: Any) -> bool:
+    spread = getattr(engine, "zero_optimization_partition_weights", None)
+    return spread is not None and bool(spread())
+
+
+def _sharded(model: Any, engine: Any) -> Any:
+    """Return an engine that gathers the weights of each layer when it is needed, as that of the policy does."""
+    import deepspeed
+
+    config = copy.deepcopy(engine.config)
+    for name in ("optimizer", "scheduler"):
+        config.pop(name, None)
+    # What is offloaded belongs to an optimizer, and there is none.
+    config["zero_optimization"].pop("offload_optimizer", None)
+    found = deepspeed.initialize(model=model, config=config)[0]
+    found.eval()
+    return found
