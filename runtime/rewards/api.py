@@ -6,6 +6,7 @@ import http.client
 import json
 import time
 from collections.abc import Sequence
+from time import sleep as pause
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -102,7 +103,7 @@ class ApiReward:
         """Return what the server replies, asked as often as it takes."""
         for attempt in range(self.retries + 1):
             if attempt:
-                time.sleep(min(2.0 ** (attempt - 1), LONGEST_PAUSE_S))
+                pause(min(2.0 ** (attempt - 1), LONGEST_PAUSE_S))
             try:
                 return self._asked(body)
             except (_TryAgainError, OSError, http.client.HTTPException) as fault:
