@@ -30,5 +30,15 @@ def named_models(spec: Spec) -> list[tuple[SpecPath, str]]:
     ]
 
 
+def named_references(spec: Spec) -> list[tuple[SpecPath, ModelReference]]:
+    """Return path and setting of each model that the policy is compared with."""
+    objective = spec.objective
+    places: list[tuple[SpecPath, object]] = [
+        (("objective", "reference"), getattr(objective, "reference", None)),
+        (("objective", "loss", "reference"), _anchor(objective)),
+    ]
+    return [(place, part) for place, part in places if isinstance(part, ModelReference)]
+
+
 def _anchor(objective: object) -> object:
     return getattr(getattr(objective, "loss", None), "reference", None)

@@ -22,6 +22,7 @@ from ..spec import (
     Spec,
 )
 from .model import ModelFacts
+from .others import named_references
 
 
 @frozen
@@ -135,6 +136,10 @@ def _quantization(spec: Spec, model: ModelFacts) -> Named:
         yield chosen, ("quantization", "type")
     elif model.quantized is not None and model.quantized.method in QUANTIZATION:
         yield QUANTIZATION[model.quantized.method], ("model", "path")
+    for path, reference in named_references(spec):
+        chosen = QUANTIZATION.get(reference.quantization.type)
+        if chosen is not None:
+            yield chosen, (*path, "quantization", "type")
 
 
 def _optimizer(spec: Spec) -> Named:

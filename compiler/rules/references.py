@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts
@@ -17,6 +18,9 @@ from ..spec import (
     Lisa,
     LoftqInit,
     Lora,
+    LoraGaInit,
+    ModelReference,
+    NoQuantization,
     OloraInit,
     PissaInit,
     Ppo,
@@ -44,10 +48,28 @@ def reference_of(spec: Spec) -> tuple[SpecPath, Reference] | None:
     return None
 
 
+CHANGES_WEIGHTS = (PissaInit, OloraInit, CordaInit, LoftqInit, LoraGaInit)
+"""Starts of LoRA that take a part of the frozen weights into the adapter."""
+
+
+def keeps_start(spec: Spec) -> Literal["adapter-off", "adapter", "model"]:
+    """Return what keeps the start: the model without its adapter, a copy of the adapter, or a copy of the model."""
+    method = spec.method
+    if isinstance(method, Full | Freeze | Lisa):
+        return "model"
+    if spec.adapters.paths and spec.adapters.then == "continue":
+        return "adapter"
+    # Trained biases are those of the model, and do not go away with the adapter.
+    if not isinstance(method, Lora):
+        return "adapter-off"
+    is_off_enough = method.bias == "none" and not isinstance(method.init, CHANGES_WEIGHTS)
+    return "adapter-off" if is_off_enough else "adapter"
+
+
 def check_init(spec: Spec) -> Iterator[Diagnostic]:
     """The start cannot be the reference: the adapter's initialisation changes the base weights.
 
-    With an adapter the reference is the model with the adapter switched off. PiSSA, OLoRA, CorDA and LoftQ take a
+    With an adapter the reference is the model with the adapter switched off. PiSSA, OLoRA, CorDA, LoRA-GA and LoftQ take a
     part of the weights into the adapter, so what is left without it is not the model the run started from.
 
     Fails:
@@ -78,7 +100,7 @@ def check_init(spec: Spec) -> Iterator[Diagnostic]:
     ):
         return
     init = spec.method.init
-    if isinstance(init, PissaInit | OloraInit | CordaInit | LoftqInit):
+    if isinstance(init, CHANGES_WEIGHTS):
         yield error(
             "O120",
             f"`{init.type}` changes the base weights, so the model without its adapter is no reference",
@@ -223,9 +245,98 @@ def check_unused(spec: Spec) -> Iterator[Diagnostic]:
         )
 
 
+def check_stream(spec: Spec) -> Iterator[Diagnostic]:
+    """Log-probabilities cannot be computed beforehand for rows that are not there yet.
+
+    They are kept beside the prepared data; a stream is prepared while the training goes on, and kept nowhere.
+
+    Fails:
+    ```toml
+    [objective]
+    type = "dpo"
+    reference = { type = "precomputed" }
+    [data]
+    streaming = true
+    sources = [{ format = "preference", path = "data/pairs.jsonl" }]
+    ```
+    Passes:
+    ```toml
+    [objective]
+    type = "dpo"
+    reference = { type = "precomputed" }
+    [data]
+    sources = [{ format = "preference", path = "data/pairs.jsonl" }]
+    ```
+    """
+    found = reference_of(spec)
+    if found and isinstance(found[1], PrecomputedReference) and spec.data.streaming:
+        yield error(
+            "O124",
+            "rows of a stream are not there before the training, nothing can be computed beforehand",
+            (*found[0], "type"),
+            labels=(Label(("data", "streaming"), "comes while the training goes on"),),
+            helps=('use `type = "start"`, or `streaming = false`',),
+        )
+
+
+def check_sharded(spec: Spec) -> Iterator[Diagnostic]:
+    """A reference in few bits, or with adapters to merge, cannot be spread over the processes.
+
+    Under ZeRO stage 3 the reference is sharded like the policy: packed weights cannot be, and an adapter is merged
+    into whole weights.
+
+    Fails:
+    ```toml
+    [objective]
+    type = "dpo"
+    reference = { type = "model", path = "model", quantization = { type = "quanto" } }
+    [data]
+    sources = [{ format = "preference", path = "data/pairs.jsonl" }]
+    [deepspeed]
+    zero_stage = 3
+    ```
+    Passes:
+    ```toml
+    [objective]
+    type = "dpo"
+    reference = { type = "model", path = "model", quantization = { type = "quanto" } }
+    [data]
+    sources = [{ format = "preference", path = "data/pairs.jsonl" }]
+    [deepspeed]
+    zero_stage = 2
+    ```
+    """
+    found = reference_of(spec)
+    if found is None or not isinstance(found[1], ModelReference):
+        return
+    if spec.deepspeed.zero_stage != 3:
+        return
+    shards = Label(("deepspeed", "zero_stage"), "shards the weights of all models")
+    if not isinstance(found[1].quantization, NoQuantization):
+        yield error(
+            "O125",
+            "a quantized reference cannot be sharded",
+            (*found[0], "quantization"),
+            labels=(shards,),
+            helps=("use `zero_stage = 2`, or leave `quantization` out",),
+        )
+    if found[1].adapters:
+        yield error(
+            "O125",
+            "adapters cannot be merged into a reference that is sharded",
+            (*found[0], "adapters"),
+            labels=(shards,),
+            helps=(
+                "use `zero_stage = 2`, or name a model into which they are merged: `tunec export`",
+            ),
+        )
+
+
 RULES = (
     Rule("O120", "start changed by initialisation", pure=check_init),
     Rule("O121", "reference of answers to come", pure=check_precomputed),
     Rule("O122", "second copy of the model", factual=check_second_copy),
     Rule("O123", "reference without weight", pure=check_unused),
+    Rule("O124", "precomputed reference of a stream", pure=check_stream),
+    Rule("O125", "reference that cannot be sharded", pure=check_sharded),
 )

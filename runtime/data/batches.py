@@ -217,6 +217,11 @@ def collate(
         batch["weights"] = weights = torch.zeros(shape, dtype=torch.float32)
         for row, sample in enumerate(samples):
             weights[row, : len(sample.input_ids)] = torch.tensor(sample.token_weights)
+    if any(sample.reference is not None for sample in samples):
+        batch["reference"] = torch.zeros(shape, dtype=torch.float32)
+        for row, sample in enumerate(samples):
+            places = 1 + labels[row, 1:].ne(IGNORED).nonzero()[:, 0]
+            batch["reference"][row, places] = torch.tensor(sample.reference, dtype=torch.float32)
     return batch
 
 

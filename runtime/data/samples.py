@@ -28,6 +28,8 @@ class Sample:
     """How much the loss of each token counts; None where each counts once."""
     rejected: Sample | None = None
     """The worse of two answers to the same prompt, where this is the better one."""
+    reference: list[float] | None = None
+    """Log-probabilities that a reference gave its tokens with a label (all but the first token), where they are known."""
     value: float | None = None
     """How much better it is (a margin); or of a single answer 1 for a good one, 0 for a bad one."""
 
