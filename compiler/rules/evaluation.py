@@ -6,27 +6,37 @@ from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..names import nearest
-from ..spec import Cpo, Dpo, Kto, Orpo, Pretraining, RewardModel, Sft, SimPo, Spec
+from ..spec import Cpo, Dpo, Grpo, Kto, Orpo, Ppo, Pretraining, RewardModel, Sft, SimPo, Spec
 from .look import evaluates, evaluates_in_training, is_language_objective, listed
 from .rule import Rule
 
 METRIC: SpecPath = ("evaluation", "metric")
 GENERATED = ("bleu", "rouge1", "rouge2", "rougeL")
-PREFERENCE = ("accuracy", "margin", "chosen_reward", "rejected_reward")
+PREFERENCE = (
+    "accuracy",
+    "margin",
+    "chosen_reward",
+    "rejected_reward",
+    "chosen_log_prob",
+    "rejected_log_prob",
+    "sft_loss",
+)
+ANSWERS = ("reward", "reward_std", "answer_tokens", "endless_share", "empty_share")
 METRICS: dict[type, tuple[str, ...]] = {
     # What an evaluation gives beside `loss`.
     Sft: ("perplexity", "accuracy", *GENERATED),
     Pretraining: ("perplexity", "accuracy"),
-    RewardModel: PREFERENCE,
+    RewardModel: ("accuracy", "margin", "chosen_score", "rejected_score"),
     Dpo: PREFERENCE,
-    Orpo: PREFERENCE,
+    Orpo: (*PREFERENCE, "odds_ratio_loss"),
     SimPo: PREFERENCE,
     Cpo: PREFERENCE,
-    Kto: ("margin", "chosen_reward", "rejected_reward", "kl"),
+    Kto: (*PREFERENCE, "kl"),
+    Ppo: ANSWERS,
+    Grpo: ANSWERS,
 }
-"""Objectives that are not here generate their answers, and have nothing to measure on rows."""
-FALLING = ("loss", "perplexity", "kl", "rejected_reward")
-"""Numbers that are better when they are lower."""
+FALLING = ("loss", "perplexity", "kl", "rejected", "share")
+"""Words in the names of numbers that are better when they are lower."""
 BEST: tuple[SpecPath, ...] = (
     ("evaluation", "load_best"),
     ("evaluation", "patience"),
@@ -251,7 +261,7 @@ def check_direction(spec: Spec) -> Iterator[Diagnostic]:
 def rises(spec: Spec) -> bool:
     """Tell whether a higher value of the number that decides is better, by what the number is."""
     name = (spec.evaluation.metric or "loss").rpartition("/")[2]
-    return name not in FALLING
+    return not any(word in FALLING for word in name.split("_"))
 
 
 def is_higher_better(spec: Spec) -> bool:

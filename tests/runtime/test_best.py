@@ -181,3 +181,43 @@ def accuracy(trainer: Any) -> float:
             right += int((found == labels)[labels >= 0].sum())
             total += int((labels >= 0).sum())
     return right / total
+
+
+def test_names_of_metrics() -> None:
+    """The compiler knows for each objective the numbers that the runtime measures, and no others."""
+    from tunec.compiler.render.objective_calls import OBJECTIVES
+    from tunec.compiler.rules.evaluation import GENERATED, METRICS
+    from tunec.runtime import objectives
+    from tunec.runtime.objectives.online import OnlineObjective
+
+    assert METRICS.keys() == OBJECTIVES.keys()
+    # The first is measured for some losses of DPO only; the others belong to updates and not to answers.
+    left_out = {"reward_shift", "entropy", "clip_share"}
+    for spec, (name, _) in OBJECTIVES.items():
+        cls = getattr(objectives, name)
+        known = {*cls.measures, *cls.eval_measures}
+        if cls.gives_perplexity:
+            # The second is measured where it is asked for.
+            known |= {"perplexity", "accuracy"}
+        if issubclass(cls, objectives.Sft) and cls is not objectives.Pretraining:
+            known |= set(GENERATED)
+        if issubclass(cls, OnlineObjective):
+            known |= set(cls.shared_measures)
+        assert set(METRICS[spec]) == known - left_out, name
+
+
+def test_direction_of_metrics() -> None:
+    """Losses, divergences and what belongs to rejected answers are better when lower, all else when higher."""
+    from tunec.compiler.rules.evaluation import METRICS, rises
+    from tunec.compiler.spec import Evaluation
+
+    class Spec:
+        def __init__(self, metric: str) -> None:
+            self.evaluation = Evaluation(metric=metric)
+
+    every = {name for names in METRICS.values() for name in names}
+    falling = {name for name in every if not rises(Spec(name))}  # type: ignore[arg-type]
+    assert falling == {
+        *("perplexity", "rejected_reward", "rejected_log_prob", "rejected_score", "sft_loss"),
+        *("odds_ratio_loss", "kl", "endless_share", "empty_share"),
+    }
