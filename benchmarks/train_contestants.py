@@ -161,10 +161,10 @@ def _script_result(folder: Path) -> dict[str, Any]:
 
 
 def _prepare_trl(settings: Settings, folder: Path) -> list[str]:
-    return _script(str(_trl_python()), "train_trl.py", settings, folder)
+    return _script(str(trl_python()), "train_trl.py", settings, folder)
 
 
-def _trl_python() -> Path:
+def trl_python() -> Path:
     """Return the interpreter of TRL's environment; create it first where it is missing or outdated."""
     python, mark = TRL_VENV / "bin" / "python", TRL_VENV / ".made-from"
     wanted = TRL_CONSTRAINTS.read_text(encoding="utf-8")

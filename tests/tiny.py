@@ -102,10 +102,14 @@ def write_kinds(base: Path) -> None:
     """Write data of every format, a catalog, a reward function and host files to `base`."""
     data, turns = base / "data", [{"role": "user", "content": "Who?"}]
     answer = {"role": "assistant", "content": "Marta Quill."}
+    nobody = {"role": "assistant", "content": "Nobody."}
     kinds: dict[str, list[dict[str, Any]]] = {
         "pairs": [{"prompt": "Who?", "chosen": "Marta.", "rejected": "Nobody."}] * 8,
         "margins": [{"prompt": "Who?", "chosen": "I.", "rejected": "You.", "margin": 1.0}] * 8,
-        "judged": [{"messages": [*turns, answer], "label": n % 2 == 0} for n in range(8)],
+        "judged": [
+            {"messages": [*turns, answer if n % 2 == 0 else nobody], "label": n % 2 == 0}
+            for n in range(8)
+        ],
         "praised": [{"messages": [*turns, answer], "label": True}] * 8,
         "compared": [
             {"messages": turns, "chosen": answer, "rejected": "Nobody."} for _ in range(8)
@@ -139,7 +143,7 @@ def write_kinds(base: Path) -> None:
     (base / "other-words").mkdir(exist_ok=True)
     config = {"model_type": "llama", "vocab_size": 32000}
     (base / "other-words" / "config.json").write_text(json.dumps(config))
-    (base / "rewards.py").write_text("def reward(prompts, answers):\n    return [0.0]\n")
+    (base / "rewards.py").write_text("def reward(answers):\n    return [float(len(answer)) for answer in answers]\n")
     (base / "hosts").write_text("# two machines\na slots=8\nb slots=8\n")
     (base / "bad-hosts").write_text("a slots=8\nb\n")
 

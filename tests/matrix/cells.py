@@ -35,6 +35,19 @@ ROWS = (
     "vblora", "prefix", "prompt", "p-tuning",
 )  # fmt: skip
 """Methods that differ in what they train or how it is kept; the others are variants of LoRA."""
+FUNCTION = '{ type = "function", path = "rewards.py" }'
+
+
+def _objective(name: str, kind: str, file: str, more: str = "", **columns: str) -> str:
+    """Return an objective with data it learns from; generated answers are a few tokens long."""
+    given = "".join(f', {key} = "{value}"' for key, value in columns.items())
+    return (
+        f'[objective]\ntype = "{name}"\n{more}\n[data]\nmax_length = 64\n'
+        f'sources = [{{ format = "{kind}", path = "data/{file}.jsonl"{given} }}]\n'
+        + ("[generation]\nmax_new_tokens = 4\n" if kind == "prompt" else "")
+    )
+
+
 AXES: Mapping[str, Mapping[str, str]] = {
     "method": {
         **{name: METHODS[name].spec for name in ROWS},
@@ -48,7 +61,18 @@ AXES: Mapping[str, Mapping[str, str]] = {
     "zero": {f"ZeRO-{stage}": f"zero_stage = {stage}\n" for stage in range(4)},
     "objective": {
         "SFT": "",
-        "pretraining": '[objective]\ntype = "pretraining"\n',
+        "pretraining": _objective("pretraining", "text", "texts"),
+        "reward": _objective("reward", "preference", "pairs"),
+        "DPO": _objective("dpo", "preference", "pairs"),
+        "DPO-precomputed": _objective(
+            "dpo", "preference", "pairs", 'reference = { type = "precomputed" }'
+        ),
+        "ORPO": _objective("orpo", "preference", "pairs"),
+        "KTO": _objective("kto", "messages", "judged", label="label"),
+        "PPO": _objective("ppo", "prompt", "prompts", f"reward = {FUNCTION}"),
+        "GRPO": _objective(
+            "grpo", "prompt", "prompts", f"rewards = [{FUNCTION}]\ngroup_size = 2\nbeta = 0.1"
+        ),
     },
     "optimizer": {
         name: f"[optimizer]\n{text}\n"
@@ -61,6 +85,8 @@ TABLES: Sequence[tuple[str, str]] = (
     ("method", "zero"),
     ("method", "objective"),
     ("method", "optimizer"),
+    ("objective", "zero"),
+    ("objective", "quantization"),
     ("quantization", "zero"),
     ("quantization", "optimizer"),
     ("optimizer", "zero"),
@@ -88,9 +114,6 @@ class Cell:
             chosen["method"] = METHODS["full"].spec
         for axis, value in zip(self.table, (self.row, self.column), strict=True):
             chosen[axis] = AXES[axis][value]
-        if chosen["objective"]:
-            source = '[data]\nsources = [{ format = "text", path = "data/texts.jsonl" }]\n'
-            chosen["objective"] += source
         by_layer = "layerwise" in self.name
         return (
             chosen["method"]

@@ -88,18 +88,20 @@ def _trained(room: Path, cell: Cell) -> tuple[Path, Any]:
 
 
 def _loaded(run_dir: Path) -> Any:
-    """Return the trained model as the run's own `chat.py` loads it."""
+    """Return the trained model as the run's own `export.py` loads it."""
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-    from tunec.runtime import inference
+    from tunec.runtime import export
+    from tunec.runtime.models import load_causal_lm
     from tunec.runtime.models.variants import load_trained
 
     unset_hf_deepspeed_config()
-    seen: dict[str, Any] = {}
+    seen: dict[str, Any] = {"load": load_causal_lm}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference, "chat", seen.update)
-        runpy.run_path(str(run_dir / "chat.py"), run_name="__main__")
-    return load_trained(seen["trained"], base=seen["base"], method=seen["method"], dtype="fp32")
+        patch.setattr(export, "export", seen.update)
+        runpy.run_path(str(run_dir / "export.py"), run_name="__main__")
+    names = ("base", "method", "load")
+    return load_trained(seen["trained"], dtype="fp32", **{name: seen[name] for name in names})
 
 
 @torch.no_grad()
