@@ -9,7 +9,7 @@ from typing import Any, Literal
 from attrs import field, frozen
 
 from ..diagnostics import SpecPath
-from ..spec import AdapterReward, ModelReference, ModelReward, Spec
+from ..spec import AdapterReward, Grpo, ModelReference, ModelReward, Spec
 from .config import text, whole
 from .files import read_json
 from .model import HUB_ID, HUB_ROUTES
@@ -80,11 +80,17 @@ def named_adapters(spec: Spec) -> list[tuple[SpecPath, str]]:
         (("adapters", "paths", index), path) for index, path in enumerate(spec.adapters.paths)
     ]
     for name in ("reward", "reference"):
-        part, place = getattr(spec.objective, name, None), ("objective", name)
+        part: object = getattr(spec.objective, name, None)
+        place: SpecPath = ("objective", name)
         if isinstance(part, AdapterReward):
             named.append(((*place, "path"), part.path))
         elif isinstance(part, ModelReward | ModelReference):
             named += [((*place, "adapters", i), path) for i, path in enumerate(part.adapters)]
+    several = spec.objective.rewards if isinstance(spec.objective, Grpo) else ()
+    for number, part in enumerate(several):
+        if isinstance(part, ModelReward):
+            place = ("objective", "rewards", number, "adapters")
+            named += [((*place, i), path) for i, path in enumerate(part.adapters)]
     return named
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..plan import Plan
-from ..spec import ApiReward, FunctionReward
+from ..spec import AdapterReward, ApiReward, FunctionReward, ModelReward
 from .calls import Arg, Call, Places, inline
 from .literals import python_literal
+from .reward_model_calls import adapter_reward, model_reward
 
 
 def reward_calls(rewards: tuple[Any, ...], plan: Plan, places: Places) -> str:
@@ -47,5 +48,7 @@ def weight_args(reward: Any) -> Iterator[Arg]:
 REWARDS: dict[type, Callable[[Any, Plan, Places], Call]] = {
     FunctionReward: _function,
     ApiReward: _api,
+    ModelReward: model_reward,
+    AdapterReward: adapter_reward,
 }
 """The call that makes each reward of the spec."""

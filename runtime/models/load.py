@@ -99,7 +99,7 @@ def load_tokenizer(
     found = fetched(
         Base(path, revision=revision, cache_dir=cache_dir, token_env=token_env, hub_name=hub_name)
     )
-    path, hub = found.path, _hub_arguments(**{**found.hub, "trust_remote_code": trust_remote_code})
+    path, hub = found.path, hub_arguments(**{**found.hub, "trust_remote_code": trust_remote_code})
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), **hub)
     except Exception as fault:
@@ -188,7 +188,7 @@ def load_model(base: Base | Path | str, kind: Kind, *, dtype: Dtype, tokenizer: 
     chosen: dict[str, Any] = (
         {} if attention == "auto" else {"attn_implementation": ATTENTION.get(attention, attention)}
     )
-    hub = _hub_arguments(**settings.hub)
+    hub = hub_arguments(**settings.hub)
     quantization = settings.quantization
     if quantization is not None:
         chosen |= quantized_arguments(quantization)
@@ -251,7 +251,7 @@ def stored_dtype(base: Base) -> Dtype:
     base = fetched(base)
     path = base.path
     _check_folder(path)
-    arguments = _hub_arguments(**base.hub)
+    arguments = hub_arguments(**base.hub)
     try:
         config = AutoConfig.from_pretrained(str(path), **arguments)
     except Exception as fault:
@@ -294,7 +294,7 @@ def fetched(base: Base) -> Base:
     )
 
 
-def _hub_arguments(
+def hub_arguments(
     revision: str | None = None,
     cache_dir: Path | None = None,
     token_env: str | None = None,

@@ -22,24 +22,33 @@ WEIGHT = f"{SCORE}.weight"
 
 
 def load_reward_model(
-    base: Base | Path | str, *, dtype: Dtype, tokenizer: Any = None, seed: int = 0
+    base: Base | Path | str, *, dtype: Dtype, tokenizer: Any = None, seed: int | None = 0
 ) -> Any:
     """Return the model `base` as one that gives each text a score; all else is as in `load_causal_lm`.
 
     A model that writes gets a new head, drawn by `seed` the way its family draws weights; one that scores keeps its
-    own. The head multiplies in fp32. With `tokenizer`, model and tokenizer agree on a token of padding that no text
+    own; without a seed it must have one, or get it from the adapters that are merged. The head multiplies in fp32.
+    With `tokenizer`, model and tokenizer agree on a token of padding that no text
     ends in: whoever loads what is saved then reads scores at the same token, alone or in a padded batch.
 
     Raises:
         UserError: as `load_causal_lm`; or transformers has no class for it whose scores are read at the last token,
-            it has more than one label, or there is no token for padding.
+            it has more than one label, no head, or there is no token for padding.
     """
     settings = base if isinstance(base, Base) else Base(base)
     pad_token_id = None if tokenizer is None else padding_apart(tokenizer)
     change = partial(_one_label, path=settings.path, pad_token_id=pad_token_id)
-    kind = Kind(partial(_classes, path=settings.path), change, (WEIGHT,), partial(_draw, seed=seed))
+    new: list[Any] = []
+    make = partial(_draw, seed=seed or 0, new=new)
+    kind = Kind(partial(_classes, path=settings.path), change, (WEIGHT,), make)
     model = load_model(settings, kind, dtype=dtype, tokenizer=tokenizer)
     head = score_head(model)
+    if seed is None and head in new:
+        raise UserError(
+            f"{display(settings.path)}: this model has no head that scores",
+            help='name a reward model, or with `adapters` those that `[objective] type = "reward"` trained',
+            code=ExitCode.ENVIRONMENT,
+        )
     if type(head) is not nn.Linear or head.bias is not None:
         raise _refused(settings.path, model.config.model_type)
     compute_in_fp32(head)
@@ -107,8 +116,9 @@ def _one_label(config: Any, path: Path | str, pad_token_id: int | None) -> None:
 
 
 @torch.no_grad()
-def _draw(model: Any, seed: int) -> None:
-    weight = score_head(model).weight
+def _draw(model: Any, seed: int, new: list[Any]) -> None:
+    new.append(score_head(model))
+    weight = new[0].weight
     generator = torch.Generator().manual_seed(seed)
     with gathered(weight):
         deviation = getattr(model.config.get_text_config(), "initializer_range", 0.02)

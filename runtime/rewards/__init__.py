@@ -3,5 +3,13 @@
 from .api import ApiReward
 from .base import Answered, Reward
 from .function import FunctionReward
+from .models import AdapterReward, ModelReward
 
-__all__ = ["Answered", "ApiReward", "FunctionReward", "Reward"]
+__all__ = [
+    "AdapterReward",
+    "Answered",
+    "ApiReward",
+    "FunctionReward",
+    "ModelReward",
+    "Reward",
+]

@@ -33,6 +33,7 @@ def write_adapter(model: Any, folder: Path, state: dict[str, Tensor]) -> None:
     if is_converted(model):
         configs["default"], state = converted(model, state)
     try:
-        model.save_pretrained(str(folder), state_dict=state)
+        # Beside the adapter that is trained there may be one that scores.
+        model.save_pretrained(str(folder), state_dict=state, selected_adapters=["default"])
     finally:
         configs["default"] = trained
