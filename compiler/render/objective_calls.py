@@ -11,6 +11,7 @@ from .calls import Arg, Call, Places
 from .literals import python_literal
 from .online_calls import grpo_args, ppo_args
 from .preference_calls import cpo_args, dpo_args, kto_args, orpo_args, simpo_args
+from .sft_calls import sft_args
 
 Args = Callable[[Any, Plan, Places], Iterator[Arg]]
 
@@ -30,19 +31,14 @@ def _none(objective: Any, plan: Plan, places: Places) -> Iterator[Arg]:
     return iter(())
 
 
-def _accuracy(objective: Any, plan: Plan, places: Places) -> Iterator[Arg]:
-    if plan.spec.evaluation.accuracy:
-        yield Arg("accuracy", "True")
-
-
 def _reward_model(objective: RewardModel, plan: Plan, places: Places) -> Iterator[Arg]:
     if objective.center:
         yield Arg("center", python_literal(float(objective.center)))
 
 
 OBJECTIVES: dict[type, tuple[str, Args]] = {
-    Sft: ("Sft", _accuracy),
-    Pretraining: ("Pretraining", _accuracy),
+    Sft: ("Sft", sft_args),
+    Pretraining: ("Pretraining", sft_args),
     RewardModel: ("RewardModel", _reward_model),
     Dpo: ("Dpo", dpo_args),
     Orpo: ("Orpo", orpo_args),

@@ -13,15 +13,20 @@ from .reference_free import Cpo, Orpo, SimPo
 from .references import AdapterAtStart, AdapterOff
 from .reward import RewardModel
 from .sft import Sft
+from .token_losses import Asft, Dft, Eaft, LabelSmoothing
 
 __all__ = [
     "AdapterAtStart",
     "AdapterOff",
+    "Asft",
     "Cpo",
+    "Dft",
     "Dpo",
+    "Eaft",
     "FrozenModel",
     "Grpo",
     "Kto",
+    "LabelSmoothing",
     "Objective",
     "Orpo",
     "Ppo",

@@ -127,7 +127,7 @@ class _LinearScores(torch.autograd.Function):
     ) -> Tensor:
         scores = hidden_nh.new_zeros((4, len(targets_n)), dtype=torch.float32)
         normalizers = scores.new_empty(len(targets_n))
-        for part in _chunks(len(targets_n), weight_vh.shape[0]):
+        for part in token_chunks(len(targets_n), weight_vh.shape[0]):
             logits = _logits(hidden_nh[part], weight_vh, bias_v, wanted.temperature)
             targets = targets_n[part, None]
             normalizer = torch.logsumexp(logits, dim=-1)
@@ -157,7 +157,7 @@ class _LinearScores(torch.autograd.Function):
         grad_bias = None
         if needs[2] and bias_v is not None:
             grad_bias = torch.zeros_like(bias_v, dtype=torch.float32)
-        for part in _chunks(len(targets_n), weight_vh.shape[0]):
+        for part in token_chunks(len(targets_n), weight_vh.shape[0]):
             hidden, slope = hidden_nh[part], slopes_n[part, None]
             logits = _logits(hidden, weight_vh, bias_v, wanted.temperature)
             grad = logits.sub_(normalizers[part, None]).exp_()
@@ -182,7 +182,8 @@ class _LinearScores(torch.autograd.Function):
         )
 
 
-def _chunks(count: int, vocabulary: int) -> Iterator[slice]:
+def token_chunks(count: int, vocabulary: int) -> Iterator[slice]:
+    """Yield the parts of so many tokens whose logits exist at a time."""
     size = max(1, CHUNK_ELEMENTS // vocabulary)
     yield from (slice(start, start + size) for start in range(0, count, size))
 

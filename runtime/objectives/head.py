@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from ..errors import ExitCode, UserError
 from .chunked import Wanted, linear_cross_entropy_sum, linear_scores
+from .token_losses import Anchor, TokenLoss, linear_loss
 
 CHANGES_LOGITS = re.compile(
     r"(final|output)?_?logits?_(soft_?cap(ping)?|scal(e|ing))"
@@ -80,6 +81,33 @@ class FusedHead:
 
         def compute(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
             return linear_scores(hidden, weight, bias, targets, wanted)
+
+        with self._doing(_Job(targets_bt, compute)):
+            yield
+
+    @contextmanager
+    def token_losses(
+        self,
+        targets_bt: Tensor,
+        weights_bt: Tensor | None,
+        loss: TokenLoss,
+        anchor: Anchor | None = None,
+    ) -> Iterator[None]:
+        """Inside, the model's `logits` are the sums of the losses and of the cross-entropies of the targets, fp32 `[2]`."""
+        weights_n = None if weights_bt is None else weights_bt[targets_bt >= 0]
+
+        def compute(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+            return linear_loss(hidden, weight, bias, targets, weights_n, loss, anchor)
+
+        with self._doing(_Job(targets_bt, compute)):
+            yield
+
+    @contextmanager
+    def hidden(self, targets_bt: Tensor) -> Iterator[None]:
+        """Inside, the model's `logits` are the hidden states that the head gets at the targets, `[tokens, hidden]`."""
+
+        def compute(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+            return hidden
 
         with self._doing(_Job(targets_bt, compute)):
             yield

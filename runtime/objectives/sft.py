@@ -9,9 +9,11 @@ from torch.nn import functional
 
 from ..data.layouts import model_inputs
 from ..data.samples import IGNORED
+from .anchors import anchor, gathered_head
 from .base import Batch, Objective
 from .chunked import Wanted
 from .scores import next_values
+from .token_losses import TokenLoss, loss_of_logits
 
 
 class Sft(Objective):
@@ -19,8 +21,18 @@ class Sft(Objective):
 
     gives_perplexity = True
 
-    def __init__(self, *, accuracy: bool = False, **others: Any) -> None:
-        """Start without a model. With `accuracy`, evaluations also measure the share of tokens predicted right."""
+    def __init__(
+        self, *, loss: TokenLoss | None = None, accuracy: bool = False, **others: Any
+    ) -> None:
+        """Start without a model.
+
+        With another `loss` than the cross-entropy, evaluations also measure that. With `accuracy`, they measure the
+        share of tokens predicted right.
+        """
+        self.loss = loss
+        if loss is not None:
+            self.gives_perplexity = False
+            self.eval_measures = (*self.eval_measures, "cross_entropy")
         self.measures_accuracy = accuracy
         if accuracy:
             self.eval_measures = (*self.eval_measures, "accuracy")
@@ -39,7 +51,11 @@ class Sft(Objective):
         some tokens count more than others also `weights`, fp32.
         """
         if self.measures_accuracy and not self.is_training:
-            return self._measured(model, batch)
+            found = self._measured(model, batch)
+            if self.loss is None:
+                return found
+        if self.loss is not None:
+            return self._other_loss(model, batch, self.loss)
         head, front = self.scorer.head, self.scorer.front
         targets_bt = next_values(batch["labels"], IGNORED, front)
         weights_bt = None if "weights" not in batch else next_values(batch["weights"], 0, front)
@@ -57,6 +73,31 @@ class Sft(Objective):
         )
         total = (losses_n if weights_bt is None else losses_n * weights_bt.flatten()).sum()
         return self.router.added(total, outputs, self.num_items(batch))
+
+    def _other_loss(self, model: Any, batch: Batch, loss: TokenLoss) -> Tensor:
+        """Return the sum of another loss of each token."""
+        head, front = self.scorer.head, self.scorer.front
+        targets_bt = next_values(batch["labels"], IGNORED, front)
+        weights_bt = None if "weights" not in batch else next_values(batch["weights"], 0, front)
+        inputs = {**model_inputs(batch), **self.router.inputs}
+        known = None if self.reference is None else anchor(self.reference, model, batch)
+        with gathered_head(known, unless=head):
+            if head is not None:
+                with head.token_losses(targets_bt, weights_bt, loss, known):
+                    outputs = model(**inputs)
+                    sums: Tensor = outputs.logits
+                    head.check(sums)
+            else:
+                outputs, kept = model(**inputs), targets_bt >= 0
+                weights_n = None if weights_bt is None else weights_bt[kept]
+                sums = loss_of_logits(
+                    outputs.logits[kept], targets_bt[kept], weights_n, loss, known
+                )
+        num_items = self.num_items(batch)
+        if not self.is_training:
+            count = num_items.clamp(min=1e-9)
+            self.tally.add("cross_entropy", sums[1] / count, num_items.float())
+        return self.router.added(sums[0], outputs, num_items)
 
     def _measured(self, model: Any, batch: Batch) -> Tensor:
         """Return the same sum in an evaluation, and count the tokens that are the most likely ones in their places."""
