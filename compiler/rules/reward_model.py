@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error
 from ..facts import Facts
-from ..spec import Lora, LoraGaInit, RewardModel, Spec
-from .common import text_at
+from ..spec import Lora, LoraGaInit, RewardModel, Spec, Targeted
+from .common import METHOD_TYPE, text_at
 from .rule import Rule
 
 TYPE = Label(("objective", "type"), "scores texts")
@@ -101,7 +101,49 @@ def check_continued(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
         )
 
 
+def check_kind(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
+    """A reward adapter is of another kind than the adapter of the policy.
+
+    Both stand on the same modules of one model, and PEFT puts adapters of one kind there.
+
+    Fails:
+    ```toml
+    [method]
+    type = "ia3"
+    [objective]
+    type = "ppo"
+    reward = { type = "adapter", path = "reward" }
+    [data]
+    sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
+    ```
+    Passes:
+    ```toml
+    [method]
+    type = "lora"
+    [objective]
+    type = "ppo"
+    reward = { type = "adapter", path = "reward" }
+    [data]
+    sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
+    ```
+    """
+    path: SpecPath = ("objective", "reward", "path")
+    adapter = facts.adapters.get(path)
+    is_adapter = isinstance(spec.method, Targeted)
+    if adapter is None or adapter.kind is None or not is_adapter:
+        return
+    if adapter.kind != spec.method.type:
+        yield error(
+            "O132",
+            f"the reward adapter is of kind `{adapter.kind}`, the policy is trained with `{spec.method.type}`",
+            path,
+            labels=(Label(METHOD_TYPE, "another kind"),),
+            helps=(f'write `[method] type = "{adapter.kind}"`, or give a reward `model`',),
+        )
+
+
 RULES = (
     Rule("O130", "a model that scores", pure=check_writing),
     Rule("O131", "adapter without a score", factual=check_continued),
+    Rule("O132", "reward adapter of another kind", factual=check_kind),
 )

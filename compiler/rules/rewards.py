@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..diagnostics import Diagnostic, Label, SpecPath, error
+from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts
 from ..facts.named import function_rewards
 from ..names import nearest
@@ -196,7 +196,8 @@ def check_vocabulary(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     """A model beside the policy has another vocabulary.
 
     A reference gives probabilities of the policy's own tokens, so its vocabulary must be the same. A reward model
-    is handed the tokens of the answers as well; with another tokenizer it reads another text.
+    with another tokenizer reads the answers as text, without the marks of the policy's chat template: that works, but
+    may not be what it was trained on.
 
     Fails:
     ```toml
@@ -219,14 +220,18 @@ def check_vocabulary(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
     for path, model in facts.models.items():
         other = model.text_config.get("vocab_size")
         # Embeddings of one family are padded to different sizes; other tokenizers differ by more.
-        if type(own) is int and type(other) is int and abs(own - other) > PADDING:
-            yield error(
-                "O114",
-                f"the model has a vocabulary of {other:,}, the policy one of {own:,}",
-                path,
-                labels=(Label(("model", "path"), "the policy"),),
-                helps=("name a model with the same tokenizer",),
-            )
+        if type(own) is not int or type(other) is not int or abs(own - other) <= PADDING:
+            continue
+        words = f"the model has a vocabulary of {other:,}, the policy one of {own:,}"
+        is_reward = path[1] in ("reward", "rewards")
+        find, more = (warning, ": it reads answers as plain text") if is_reward else (error, "")
+        yield find(
+            "O114",
+            f"{words}{more}",
+            path,
+            labels=(Label(("model", "path"), "the policy"),),
+            helps=("name a model with the same tokenizer",),
+        )
 
 
 RULES = (
