@@ -180,7 +180,7 @@ class OnlineTrainer(Trainer):
         answered = [
             Answered(
                 prompt=tokenizer.decode(prompt),
-                answer=tokenizer.decode(answer, skip_special_tokens=True),
+                answer=tokenizer.decode(_unended(answer, self.ends), skip_special_tokens=True),
                 prompt_ids=prompt,
                 answer_ids=answer,
                 expected=expected[row] if expected else None,
@@ -304,6 +304,10 @@ def _share(total: int, rank: int, num_ranks: int) -> list[int]:
     """Return the numbers of this process's part of `total`, as many on each; beyond the end it is the last again."""
     size = -(-total // num_ranks)
     return [min(number, total - 1) for number in range(rank * size, (rank + 1) * size)]
+
+
+def _unended(answer: list[int], ends: frozenset[int]) -> list[int]:
+    return answer[:-1] if answer[-1] in ends else answer
 
 
 def _seed(*numbers: int) -> int:
