@@ -29,10 +29,12 @@ from ..storage import (
     gib,
     replace_directory,
     staging_directory,
+    step_directories,
     verify_directory,
     write_json,
+    write_text,
 )
-from .best import Best
+from .best import CHECKPOINTS, Best
 from .lisa import Lisa
 from .metrics import EVAL_LOSS, eval_losses, read, told_losses
 from .occasions import Occasions
@@ -350,6 +352,7 @@ def _finish(
     session.clock.enter("end")
     report = _report(session, trainer, rows, steps, loss_kind)
     write_json(Path("report.json"), report)
+    _write_page(session, report, rows, name)
     if isinstance(trainer.samples, StreamedSamples):
         trainer.samples.close()
     write_result(session.run_dir, "done", exit_code=ExitCode.OK, step=steps)
@@ -364,12 +367,26 @@ def _finish(
     )
 
 
-def _draw(session: Session, rows: list[dict[str, Any]], name: str) -> None:
-    """Draw the curve; the weights are saved, so a picture that fails must not fail the run."""
+def _write_page(
+    session: Session, report: dict[str, Any], rows: list[dict[str, Any]], name: str
+) -> None:
+    """Write the report as a page; the weights are saved, so one that fails must not fail the run."""
     try:
-        from .plot import draw_losses
+        from .page import page
 
-        draw_losses(rows, Path("plots") / "loss.png", title=name)
+        steps = [str(path) for path in reversed(step_directories(CHECKPOINTS))]
+        text = page(report, rows, name=name, places=["final", *steps])
+        write_text(Path("report.html"), text)
+    except Exception as fault:
+        session.say(f"warning: no report.html was written: {fault}")
+
+
+def _draw(session: Session, rows: list[dict[str, Any]], name: str) -> None:
+    """Draw the curves; the weights are saved, so a picture that fails must not fail the run."""
+    try:
+        from .plot import draw_all
+
+        draw_all(rows, Path("plots"), title=name)
     except Exception as fault:
         session.say(f"warning: no plot was drawn: {fault}")
 

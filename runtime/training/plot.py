@@ -1,4 +1,4 @@
-"""The loss curve as a picture."""
+"""The curves of a run as pictures."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .curves import Chart, charts, smooth
 from .metrics import eval_losses
 
 INK, BLUE, ORANGE = "#333333", "#2f6fb0", "#d9662b"
 SETS = ("#2a9d5c", "#8a5fbf", "#b58900", "#c2477f", "#1f9aa8", "#7a5c45")
 """Colours of the sets of an evaluation; with more sets they come again in another dash."""
 DASHES = ("-", "--", ":")
+COLORS = (BLUE, ORANGE, *SETS)
+SHOWN_ELSEWHERE = {"loss", "learning_rate", "grad_norm", "perplexity"}
+"""Charts that are no pictures of their own: they are in that of the loss, or in the report alone."""
 NAMED = 10
 """Sets that the legend names: beyond it would cover the picture."""
 
@@ -51,7 +55,7 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) ->
             label="training, each line of the log",
             **(dot if len(train) == 1 else {}),
         )
-        losses.plot(steps, _smooth(values), color=BLUE, linewidth=2, label="training, running mean")
+        losses.plot(steps, smooth(values), color=BLUE, linewidth=2, label="training, running mean")
     if total:
         steps, values = zip(*total, strict=True)
         words = f"evaluation, all sets, {values[-1]:.3f}" if held_out else "evaluation"
@@ -72,8 +76,9 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) ->
             *zip(*rates, strict=True), color=INK, linewidth=1.2, **(dot if len(rates) == 1 else {})
         )
     losses.set_title(title, loc="left", color=INK, parse_math=False)
-    losses.set_ylabel("loss (nats a token)")
-    losses.set_ylim(bottom=0)
+    losses.set_ylabel("loss")
+    if all(value >= 0 for _, value in (*train, *total)):
+        losses.set_ylim(bottom=0)
     if train or total:
         _legend(losses, beside=bool(held_out))
     rate.set_ylabel("learning rate")
@@ -85,6 +90,50 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) ->
     for axes in (losses, rate):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    pyplot.close(figure)
+
+
+def draw_all(rows: Sequence[Mapping[str, Any]], folder: Path, *, title: str) -> None:
+    """Draw the loss, and what else the objective measures, a PNG for each chart."""
+    draw_losses(rows, folder / "loss.png", title=title)
+    for chart in charts(rows):
+        if chart.name not in SHOWN_ELSEWHERE:
+            draw_chart(chart, folder / f"{chart.name}.png", title=title)
+
+
+def draw_chart(chart: Chart, path: Path, *, title: str) -> None:
+    """Draw the lines of a chart over the steps as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot, ticker
+
+    figure, axes = pyplot.subplots(figsize=(8, 3.6), dpi=120, layout="constrained")
+    for line in chart.lines:
+        is_evaluation = line.kind in ("evaluation", "set")
+        faint = line.is_faint
+        axes.plot(
+            *zip(*line.points, strict=True),
+            color=COLORS[line.number % len(COLORS)],
+            alpha=0.3 if faint else 1.0,
+            linewidth=1 if faint else 1.8,
+            linestyle="--" if is_evaluation else "-",
+            marker="o" if is_evaluation or len(line.points) == 1 else "",
+            markersize=4,
+            # Its running mean has the name.
+            label="_" if faint else f" {line.label}",
+        )
+    axes.set_title(title, loc="left", color=INK, parse_math=False)
+    axes.set_ylabel(chart.title)
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(
+        ticker.MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10])
+    )
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    _legend(axes, beside=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     pyplot.close(figure)
@@ -128,13 +177,3 @@ def _legend(axes: Any, *, beside: bool) -> None:
     rcParams["text.parse_math"] = False
     axes.legend(frameon=False, **place)
     rcParams["text.parse_math"] = with_math
-
-
-def _smooth(values: Sequence[float]) -> list[float]:
-    """Return the exponential running mean over a twelfth of the curve, corrected for its start as Adam does."""
-    keep = 1 - min(1.0, 12 / len(values))
-    smoothed, mean = [], 0.0
-    for count, value in enumerate(values, start=1):
-        mean = keep * mean + (1 - keep) * value
-        smoothed.append(mean / (1 - keep**count))
-    return smoothed

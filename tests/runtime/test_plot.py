@@ -11,7 +11,8 @@ import numpy
 import pytest
 from PIL import Image
 
-from tunec.runtime.training.plot import SETS, _smooth, draw_losses
+from tunec.runtime.training.curves import smooth
+from tunec.runtime.training.plot import SETS, draw_losses
 
 BLUE, ORANGE = (0x2F, 0x6F, 0xB0), (0xD9, 0x66, 0x2B)
 
@@ -99,7 +100,7 @@ def test_lost_numbers(tmp_path: Path) -> None:
 
 def test_running_mean() -> None:
     """The mean of a constant is the constant from the first value on, and it stays between the extremes."""
-    assert _smooth([2.5] * 40) == pytest.approx([2.5] * 40)
+    assert smooth([2.5] * 40) == pytest.approx([2.5] * 40)
     values = [float(n % 7) for n in range(200)]
-    assert all(0 <= value <= 6 for value in _smooth(values))
-    assert max(_smooth(values)[100:]) - min(_smooth(values)[100:]) < 3
+    assert all(0 <= value <= 6 for value in smooth(values))
+    assert max(smooth(values)[100:]) - min(smooth(values)[100:]) < 3
