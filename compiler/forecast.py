@@ -195,10 +195,15 @@ def _memory(plan: Plan) -> Iterator[str]:
         ("gradients", memory.gradients),
         ("optimizer", memory.optimizer),
         ("activations", memory.activations),
+        *([("reference", memory.reference)] if memory.reference else []),
         ("other", memory.other),
     ]
     yield f"about {memory.total / GIB:.1f} GiB a process, at full sample length"
     yield ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts)
+    if memory.reference_saved is not None:
+        saved = memory.reference_saved / GIB
+        words = f", which saves {saved:.2f} GiB" if saved >= 0.005 else ""
+        yield f"no reference is in memory: its log-probabilities are computed before the first step{words}"
     if memory.host_optimizer:
         yield f"{memory.host_optimizer / GIB:.1f} GiB of optimizer state on the host"
     yield f"{memory.checkpoint / GIB:.2f} GiB a checkpoint, {memory.final / GIB:.2f} GiB final weights"

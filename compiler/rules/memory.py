@@ -16,6 +16,7 @@ from .common import WHOLE
 from .counts import trained_and_added
 from .optimizer_memory import average_bytes, state_bytes
 from .quantized_size import quantized_bytes
+from .reference_memory import reference_bytes, saved_bytes
 from .rule import Rule
 from .world import num_processes
 
@@ -50,11 +51,16 @@ class Memory:
     """Bytes of one checkpoint on disk."""
     final: int
     """Bytes of the final weights on disk."""
+    reference: int = 0
+    """Bytes of what the policy is compared with."""
+    reference_saved: int | None = None
+    """Bytes that log-probabilities computed beforehand save; None where nothing is."""
 
     @property
     def total(self) -> int:
         """Bytes on the device."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.other
+        states = self.weights + self.gradients + self.optimizer + self.reference
+        return states + self.activations + self.other
 
 
 def count_parameters(spec: Spec, facts: Facts) -> Parameters | None:
@@ -99,6 +105,8 @@ def estimate(spec: Spec, facts: Facts, micro: int, parameters: Parameters | None
         host_optimizer=states if offloaded else 0,
         checkpoint=saved,
         final=written * width,
+        reference=reference_bytes(spec, facts, parameters.total, parameters.trainable, width),
+        reference_saved=saved_bytes(spec, facts, parameters.total, parameters.trainable, width),
     )
 
 
@@ -140,6 +148,8 @@ def _largest(spec: Spec, memory: Memory, micro: int) -> Iterator[Label]:
         yield Label(("data", "max_length"), f"{size} of {spec.data.max_length} tokens")
     if memory.weights > memory.total / 4:
         yield Label(("model", "path"), f"{memory.weights / GIB:.1f} GiB of weights")
+    if memory.reference > memory.total / 4:
+        yield Label(("objective", "type"), f"{memory.reference / GIB:.1f} GiB of reference")
     if memory.gradients + memory.optimizer > memory.total / 4:
         states = (memory.gradients + memory.optimizer) / GIB
         yield Label(("method", "type"), f"{states:.1f} GiB of gradients and optimizer state")
@@ -156,6 +166,8 @@ def _ways_out(spec: Spec, memory: Memory) -> Iterator[str]:
         yield f"lower {size} or `data.max_length`"
         if not spec.training.gradient_checkpointing:
             yield "set `training.gradient_checkpointing = true`"
+    if memory.reference > memory.total / 4 and wanted_by(spec.objective) in ("pairs", "labels"):
+        yield 'compute the reference beforehand: `reference = { type = "precomputed" }`'
     if isinstance(spec.method, Full) and memory.gradients + memory.optimizer > memory.total / 4:
         yield 'train adapters: `[method] type = "lora"`'
         if spec.deepspeed.zero_stage < 3 and num_processes(spec.launch) > 1:

@@ -41,7 +41,19 @@ class FrozenModel(Reference):
         return "a model of its own"
 
     def begin(self, trainer: Any) -> None:
-        """Put the weights in place, so that what is too large fails at once."""
+        """Put the weights in place, so that what is too large fails at once.
+
+        Raises:
+            UserError: (DATA) the reference has no rows for tokens that were added to the policy.
+        """
+        needed = max(trainer.processing_class.get_vocab().values()) + 1
+        rows = self._model.get_input_embeddings().num_embeddings
+        if needed > rows:
+            raise UserError(
+                f"the reference has {rows:,} rows for tokens, the tokenizer has {needed:,} tokens",
+                help='use `reference = { type = "start" }`, which has the added tokens',
+                code=ExitCode.DATA,
+            )
         with self.scoring(trainer.model_wrapped):
             pass
 

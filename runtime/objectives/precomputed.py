@@ -44,17 +44,13 @@ class Precomputed(Reference):
 
     def __init__(self, start: Reference | None = None) -> None:
         """Take what computes them; None is the policy itself."""
-        self._start = start
+        self._start: Reference | None = start or _Policy()
         self._parts: list[tuple[Samples, ReferencedRows]] = []
 
     def attach(self, model: Any, scorer: Scorer) -> str:
         """Note what the weights are at the start: a checkpoint that is loaded later changes them."""
-        told = "the policy before its first step"
-        if self._start is not None:
-            told = self._start.attach(model, scorer)
-        else:
-            self._start = _Policy()
-            self._start.attach(model, scorer)
+        assert self._start is not None
+        told = self._start.attach(model, scorer)
         self._weights = fingerprint(model, trained=not isinstance(self._start, AdapterOff))
         return f"log-probabilities computed once, of {told}"
 
@@ -97,6 +93,8 @@ class Precomputed(Reference):
             trainer.session.say(f"reference: log-probabilities of an earlier run, {folder.name}")
         for number, (_, rows) in enumerate(self._parts):
             rows.put(*_read(folder, number))
+        # A copy of an adapter has done its work.
+        self._start = None
 
     def _folder(self, run_dir: Path) -> Path:
         """Return where they are kept, under a name made of weights and data."""
@@ -119,12 +117,13 @@ class Precomputed(Reference):
         trainer.session.say(f"reference: computing the log-probabilities of {count:,} samples")
         since = time.monotonic()
         with trainer.session.clock.phase("reference"):
-            arrays = [self._part(trainer, samples) for samples, _ in self._parts]
+            assert self._start is not None
+            arrays = [self._part(trainer, self._start, samples) for samples, _ in self._parts]
         seconds = time.monotonic() - since
         trainer.session.say(f"reference: computed in {seconds:,.0f} s, kept as {folder.name}")
         return arrays
 
-    def _part(self, trainer: Any, samples: Samples) -> tuple[Floats, Integers]:
+    def _part(self, trainer: Any, start: Reference, samples: Samples) -> tuple[Floats, Integers]:
         """Return the log-probabilities of all samples, and how many each of their sequences has."""
         session, device = trainer.session, trainer.args.device
         order = eval_batches(
@@ -134,8 +133,7 @@ class Precomputed(Reference):
         counts = torch.zeros((len(samples), 2), dtype=torch.int64)
         for indices in _shown(order, is_shown=session.is_main):
             batch = trainer._prepare_inputs(batches[indices])
-            assert self._start is not None
-            log_probs = self._start.log_probs(trainer.model_wrapped, batch).float().cpu()
+            log_probs = start.log_probs(trainer.model_wrapped, batch).float().cpu()
             lengths = (batch["labels"][:, 1:] != IGNORED).sum(1).tolist()
             parts = torch.split(log_probs, lengths)
             for row, values in enumerate(parts[: 2 * len(indices)]):
@@ -150,8 +148,8 @@ class Precomputed(Reference):
         for (index, side), each in found.items():
             end = int(ends[2 * index + side])
             values[end - len(each) : end] = each
-        for start in range(0, len(values), REDUCED):
-            part = values[start : start + REDUCED]
+        for at in range(0, len(values), REDUCED):
+            part = values[at : at + REDUCED]
             moved = part.to(device)
             trainer._reduce(moved)
             part.copy_(moved)
