@@ -20,6 +20,8 @@ from tunec.compiler.pipeline import analyse, plan_of
 from tunec.runtime import models
 from tunec.runtime.errors import ExitCode
 from tunec.runtime.models.variants import WHOLE, load_trained
+from tunec.runtime.objectives import AdapterOff
+from tunec.runtime.objectives.scores import Scorer
 
 STEPS = 3
 RUN = f"""
@@ -131,6 +133,31 @@ def test_method(room: Path, monkeypatch: Any, name: str) -> None:
     if case.merges and case.method not in WHOLE:
         merged = again.merge_and_unload()
         torch.testing.assert_close(logits(merged), expected, rtol=0, atol=1e-4)
+
+
+CHANGED_BASE = ("bias", "olora", "pissa", "pissa-exact")
+"""Methods whose frozen weights, or biases, are no longer those of the model they began with."""
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, c in METHODS.items() if c.config and n not in CHANGED_BASE]
+)
+def test_switched_off(room: Path, monkeypatch: Any, name: str) -> None:
+    """After a training every adapter can be switched off: what is left is the model that it was put on."""
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    _, trainer = finished(room, name)
+    batch = next(iter(trainer.get_train_dataloader()))[0]
+    start = models.load_causal_lm(room / "model", dtype="fp32")
+    alone = Scorer(start)(start, batch).log_probs.detach()
+    reference, scorer = AdapterOff(), Scorer(trainer.model)
+    reference.attach(trainer.model, scorer)
+    trained_now = [p.requires_grad for p in trainer.model.parameters()]
+    found = reference.log_probs(trainer.model_wrapped, batch)
+    torch.testing.assert_close(found, alone, rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        policy = scorer(trainer.model_wrapped, batch).log_probs
+    assert float((policy - alone).abs().max()) > 1e-4
+    assert [p.requires_grad for p in trainer.model.parameters()] == trained_now
 
 
 LOOKING = {
