@@ -702,6 +702,8 @@ HONOURED: dict[str, tuple[Any, ...] | None] = {
 REFERENCES = (
     "objective[dpo].reference",
     "objective[kto].reference",
+    "objective[ppo].reference",
+    "objective[grpo].reference",
     "objective[sft].loss[asft].reference",
 )
 """Settings that take every kind of reference."""

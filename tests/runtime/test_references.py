@@ -318,6 +318,27 @@ def test_model_with_adapters(room: Path, quantization: str) -> None:
     assert not any("other" in name for name, _ in trainer.model.named_parameters())
 
 
+def test_answers_that_are_made(room: Path) -> None:
+    """Answers of GRPO are scored by the start, which the policy still is at first, or by another model."""
+    rows = "".join(json.dumps({"prompt": f"Say {n}."}) + "\n" for n in range(4))
+    (room / "data" / "prompts.jsonl").write_text(rows)
+    (room / "rewards.py").write_text("def reward(answers):\n    return [len(a) for a in answers]\n")
+    found = {}
+    for name, reference in (("start", START), ("model", '{ type = "model", path = "other" }')):
+        text = (
+            f'[objective]\ntype = "grpo"\ngroup_size = 4\nbeta = 0.1\nreference = {reference}\n'
+            'rewards = [{ type = "function", path = "rewards.py" }]\n'
+            '[data]\nsources = [{ format = "prompt", path = "data/prompts.jsonl" }]\n'
+            f"{CONTINUED}[training]\nsteps = 2\n[generation]\nmax_new_tokens = 4\n"
+        ).replace("dropout = 0.1\n", "")
+        run_dir = inprocess.compiled(room, text, f"grpo-{name}")
+        inprocess.prepare(run_dir)
+        inprocess.train(run_dir)
+        found[name] = next(row["kl"] for row in runs.metrics(run_dir) if "kl" in row)
+    assert abs(found["start"]) < 1e-6
+    assert found["model"] > 1e-3
+
+
 @pytest.mark.heavy
 def test_two_ranks(room: Path) -> None:
     """Two processes share the work, and the shards, and train what one does."""
