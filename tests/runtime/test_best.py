@@ -123,7 +123,8 @@ def test_ends_with_the_best(room: Path, name: str) -> None:
 
     torn = inprocess.compiled(room, text, f"{name}-torn")
     inprocess.prepare(torn)
-    assert inprocess.train(torn, stop_after=5).stopped
+    # Also when it stops where an evaluation is due, and a checkpoint.
+    assert inprocess.train(torn, stop_after=4 if name == "full" else 5).stopped
     inprocess.train(torn, resume=True)
     assert runs.exact_numbers(torn) == runs.exact_numbers(whole)
     assert report(torn)["best"] == report(whole)["best"]
@@ -181,6 +182,61 @@ def accuracy(trainer: Any) -> float:
             right += int((found == labels)[labels >= 0].sum())
             total += int((labels >= 0).sum())
     return right / total
+
+
+OBJECTIVES = {
+    "dpo": ("accuracy", "pairs", 'type = "dpo"', ""),
+    "reward": ("margin", "pairs", 'type = "reward"', ""),
+    "kto": ("chosen_reward", "judged", 'type = "kto"', ""),
+    "grpo": (
+        "reward",
+        "prompts",
+        'type = "grpo"\ngroup_size = 2\nrewards = [{ type = "function", path = "rewards.py" }]',
+        "[generation]\nmax_new_tokens = 4\n",
+    ),
+}
+FORMATS = {
+    "pairs": '{ format = "preference", path = "data/pairs.jsonl" }',
+    "judged": '{ format = "messages", path = "data/judged.jsonl", label = "label" }',
+    "prompts": '{ format = "prompt", path = "data/pairs.jsonl" }',
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_other_objectives(room: Path, name: str) -> None:
+    """The best by a number of the objective's own is found, kept and loaded, and patience ends the run."""
+    pairs, judged = [], []
+    for number in range(16):
+        asked = f"What is number {number}?" + " Please." * (number % 3)
+        pair = {"prompt": asked, "chosen": "It is violet.", "rejected": "No." * (1 + number % 4)}
+        turns = [
+            {"role": "user", "content": asked},
+            {"role": "assistant", "content": pair["chosen"]},
+        ]
+        pairs.append(json.dumps(pair))
+        judged.append(json.dumps({"messages": turns, "label": number % 3 > 0}))
+    (room / "data" / "pairs.jsonl").write_text("\n".join(pairs))
+    (room / "data" / "judged.jsonl").write_text("\n".join(judged))
+    (room / "rewards.py").write_text(
+        "def reward(answers):\n    return [float(answer.count('e')) for answer in answers]\n"
+    )
+    metric, data, objective, more = OBJECTIVES[name]
+    text = f"[objective]\n{objective}\n[data]\neval_rows = 4\nsources = [{FORMATS[data]}]\n"
+    text += METHODS["lora"] + RUN + more
+    text += f'[evaluation]\nevery_steps = 2\nmetric = "{metric}"\nload_best = true\npatience = 2\n'
+    run_dir, trainer = run(room, text, name)
+    found = evaluations(run_dir, f"eval_{metric}")
+    best = max(found, key=lambda step: found[step])
+    assert report(run_dir)["best"] == {
+        "metric": f"eval_{metric}",
+        "value": found[best],
+        "step": best,
+    }
+    assert report(run_dir)["final_step"] == best
+    steps = report(run_dir)["steps"]
+    assert steps == min(8, best + 4)
+    again = trainer._eval_losses()[f"eval_{metric}"]
+    assert again == pytest.approx(found[best], abs=1e-6)
 
 
 def test_names_of_metrics() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import inprocess
+import runs
 import tiny
 from tunec.runtime import data, objectives
 from tunec.runtime.data.joining import JoinedRows
@@ -123,3 +124,29 @@ def test_a_sound_step_is_forgotten() -> None:
     losses.add(torch.tensor(1.0))
     losses.add(torch.tensor(float("-inf")))
     assert losses.bad == [1]
+
+
+@pytest.mark.heavy
+def test_two_ranks(tmp_path: Path) -> None:
+    """A word that the model cannot take breaks the loss on one rank: both end at once, and name its row."""
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoTokenizer
+
+    tiny.make_model(tmp_path / "model", tied=False)
+    chats = tiny.write_chats(tmp_path / "data" / "chat.jsonl", 16)
+    lines = chats.read_text().splitlines()
+    lines[9] = lines[9].replace("What is", "§ is")
+    chats.write_text("\n".join(lines) + "\n")
+    token = AutoTokenizer.from_pretrained(str(tmp_path / "model")).encode("§")[-1]
+    weights = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["model.embed_tokens.weight"][token] = float("nan")
+    save_file(tensors, weights, metadata={"format": "pt"})
+    text = RUN.replace("micro_size = 2", "micro_size = 1") + "[launch]\nprocesses = 2\n"
+    run_dir = runs.compile_spec(tmp_path, text)
+    done = runs.launch(run_dir)
+    assert done.returncode == ExitCode.TRAINING, done.stdout + done.stderr
+    told = "the loss of step 3 is nan, in 1 of 4 micro batches, the first of"
+    assert told in done.stdout + done.stderr
+    assert "data/chat.jsonl:10" in done.stdout + done.stderr
+    assert [path.name for path in (run_dir / "checkpoints").iterdir()] == ["step-2"]
