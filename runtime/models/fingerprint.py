@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
 PLACES = ("_name_or_path", "transformers_version")
 """Settings that do not change what is computed."""
 
@@ -48,7 +47,8 @@ def _digest(value: Any) -> str:
     for part in _plain(value):
         found.update(f"{part.dtype} {tuple(part.shape)}".encode())
         if part.numel():
-            found.update(part.contiguous().view(torch.uint8).numpy().tobytes())
+            raw: Any = part.contiguous().view(torch.uint8).numpy()
+            found.update(raw)
     if not isinstance(value, Tensor):
         found.update(repr(value).encode())
     return found.hexdigest()

@@ -40,6 +40,7 @@ every_steps = 1
 LORA = '[method]\ntype = "lora"\nrank = 4\ndropout = 0.1\n'
 FULL = '[method]\ntype = "full"\n'
 CONTINUED = f'{LORA}[adapters]\npaths = ["adapter"]\n'
+PISSA = '[method]\ntype = "lora"\nrank = 4\ninit = { type = "pissa" }\n'
 BIAS = '[method]\ntype = "lora"\nrank = 4\nbias = "all"\n'
 PROMPT = '[method]\ntype = "prompt"\nnum_tokens = 5\n'
 PREFIX = '[method]\ntype = "prefix"\nnum_tokens = 5\n'
@@ -169,6 +170,7 @@ CASES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "prompt-precomputed": (PROMPT, BEFORE, ("model",)),
     "continued-precomputed": (CONTINUED, BEFORE, ("model", "adapter")),
     "full-precomputed": (FULL, BEFORE, ("model",)),
+    "pissa-precomputed": (PISSA, BEFORE, ("model",)),
 }
 
 
@@ -176,7 +178,8 @@ SHARDED = ("lora", "continued", "full", "model", "full-precomputed")
 
 
 @pytest.mark.parametrize(
-    ("name", "stage"), [*((name, 0) for name in CASES), *((name, 3) for name in SHARDED)]
+    ("name", "stage"),
+    [("continued", 2), *((name, 0) for name in CASES), *((name, 3) for name in SHARDED)],
 )
 def test_numbers(room: Path, name: str, stage: int) -> None:
     """After some steps every reference still gives the log-probabilities of the model it names."""
@@ -284,6 +287,31 @@ def test_kto(room: Path) -> None:
         for key in one.keys() - {"tokens_per_s"}:
             assert one[key] == pytest.approx(other[key], rel=1e-4, abs=1e-5)
     assert found["start"][-1]["eval_loss"] != pytest.approx(found["start"][0]["loss"], abs=1e-4)
+
+
+def test_sets_in_16_bits(room: Path) -> None:
+    """Every evaluation set has its log-probabilities, which stay fp32 where the model computes in bf16."""
+    text = (
+        DPO.replace("eval_rows = 3\n", "eval_sources = [{sources}]\n")
+        .replace("[training]", '[evaluation]\neach_source = true\n[training]\nprecision = "bf16"')
+        .format(
+            reference=BEFORE,
+            sources=", ".join(
+                f'{{ format = "preference", path = "data/pairs.jsonl", name = "{name}", limit = 4 }}'
+                for name in ("one", "two")
+            ),
+        )
+    )
+    run_dir = inprocess.compiled(room, text + FULL, "sets")
+    inprocess.prepare(run_dir)
+    trainer = inprocess.train(run_dir)
+    row = runs.metrics(run_dir)[-1]
+    assert row["eval_margin/one"] == row["eval_margin/two"] == row["eval_margin"]
+    assert row["eval_margin"] > 0
+    batch = trainer._prepare_inputs(batch_of(trainer))
+    kept = batch["reference"][batch["reference"] != 0]
+    assert kept.dtype == torch.float32
+    assert not torch.equal(kept, kept.bfloat16().float())
 
 
 def test_another_vocabulary(room: Path) -> None:
