@@ -134,7 +134,7 @@ class Logging:
     """Write one at the end of each epoch as well."""
 
     plot: bool = True
-    """Draw the loss curve as PNG at the end."""
+    """Draw the loss and what else is measured as PNG at the end."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """What the first process says."""

@@ -60,7 +60,8 @@ class Evaluation:
     """Measure the share of tokens predicted right."""
 
     generate: bool = False
-    """Generate answers and compare them with those in the data (BLEU, ROUGE)."""
+    """Generate answers, compare them with those in the data (BLEU, ROUGE), and write them to `predictions/`. Needs the
+    extra `metrics`."""
 
     max_new_tokens: int | None = None
     """Most tokens of a generated answer. Default: `data.max_length`."""
@@ -69,16 +70,17 @@ class Evaluation:
     """Beams of that generation. Default: `generation.num_beams`."""
 
     metric: str | None = None
-    """Number that decides which checkpoint is best. Default: the evaluation loss."""
+    """Number that decides which checkpoint is best, by its name without `eval_`, such as `accuracy`; `source/loss` is
+    that of one source. Default: the evaluation loss."""
 
     higher_is_better: bool | None = None
     """Direction of that number. Default: lower for losses, higher for all else."""
 
     load_best: bool = False
-    """End with the best weights instead of the last."""
+    """End with the best weights instead of the last: those of the best checkpoint with an evaluation of its step."""
 
     patience: int | None = None
-    """Stop after this many evaluations in a row without improvement."""
+    """End the run after this many evaluations in a row without improvement."""
 
 
 @section
