@@ -27,7 +27,9 @@ def grpo(folder: Path, made: Made, settings: Any) -> dict[str, Any]:
     """Return what `GRPOTrainer` computes."""
     trainer = made(
         GRPOTrainer, GRPOConfig, folder, reward_funcs=[_nothing], beta=KL, epsilon=CLIP_LOW, epsilon_high=CLIP_HIGH,
-        temperature=TEMPERATURE, max_completion_length=LONGEST, num_generations=2, num_iterations=2, **settings,
+        temperature=TEMPERATURE, max_completion_length=LONGEST, num_generations=2, num_iterations=2,
+        # The divergence as in the paper, which is not weighed by the ratio.
+        use_bias_correction_kl=False, **settings,
     )  # fmt: skip
     trainer.current_gradient_accumulation_steps = 1
     prompts, answers = answered(folder)
@@ -51,9 +53,7 @@ def grpo(folder: Path, made: Made, settings: Any) -> dict[str, Any]:
     noted = trainer._metrics["train"]
     # For a ratio of whole answers TRL counts the clipped answers, not their tokens.
     shares = {} if "importance_sampling_level" in settings else {"clip_share": noted["clip_ratio/region_mean"][-1]}  # fmt: skip
-    return measured(
-        loss, trainer.model, kl=noted["kl"][-1], entropy=noted["entropy"][-1], **shares
-    )
+    return measured(loss, trainer.model, kl=noted["kl"][-1], entropy=noted["entropy"][-1], **shares)
 
 
 def padded(rows: list[Tensor], fill: float, *, left: bool = False) -> Tensor:

@@ -52,11 +52,11 @@ def pick(logits_bv: Tensor, uniform_b: Tensor, sampling: Sampling) -> Tensor:
 
 def _looked_up(shares_bv: Tensor, uniform_b: Tensor) -> Tensor:
     reached = shares_bv.cumsum(-1)
-    wanted = uniform_b[:, None] * reached[:, -1:]
-    found = torch.searchsorted(reached, wanted, right=True).squeeze(1)
-    # Rounding can put the number at the very end: then it is the last token that can be drawn at all.
-    last = (shares_bv > 0).long().cumsum(-1).argmax(-1)
-    return torch.minimum(found, last)
+    total = reached[:, -1:]
+    # Rounding must not put the number at the very end, where no token is left.
+    below = torch.nextafter(total, torch.zeros_like(total))
+    wanted = torch.minimum(uniform_b[:, None] * total, below)
+    return torch.searchsorted(reached, wanted, right=True).squeeze(1)
 
 
 @torch.no_grad()
