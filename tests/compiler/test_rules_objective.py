@@ -9,7 +9,6 @@ import pytest
 
 from tunec.compiler.diagnostics import Diagnostic, Level
 from tunec.compiler.rules.evaluation import METRICS
-from tunec.compiler.spec import Grpo, Ppo
 
 Find = Callable[..., tuple[Diagnostic, ...]]
 
