@@ -12,7 +12,7 @@ from ..errors import ExitCode, UserError
 from .chat import LossOn, ThoughtMarks
 from .encode import Encoded, cut, overhang, shorten
 from .ends import stop_tokens
-from .items import Document, Item, Kind, Pair, Prompt
+from .items import Document, Item, Judged, Kind, Pair, Prompt
 
 TooLong = Literal["truncate", "drop", "split", "error"]
 
@@ -50,11 +50,17 @@ def fitted(
     A pair is dropped, too, when both answers are the same tokens, in the beginning or up to where they are cut.
 
     Raises:
-        UserError: (DATA) it is too long under `too_long = "error"`, or no token of it carries loss.
+        UserError: (DATA) it is too long under `too_long = "error"`, no token of it carries loss, or the tokens of
+            answers that are compared do not count alike.
     """
     found = tuple(sequences)
     if not (isinstance(item, Prompt) or all(sequence.num_learned for sequence in found)):
         raise answerless(item.place)
+    if isinstance(item, Pair | Judged) and any(sequence.weights is not None for sequence in found):
+        raise UserError(
+            f"{item.place}: an answer that is compared has a weight, but its tokens have no loss of their own",
+            code=ExitCode.DATA,
+        )
     if _are_equal(found):
         return []
     if max(map(len, found)) <= options.max_length:

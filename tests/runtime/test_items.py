@@ -223,6 +223,19 @@ def test_pairs_of_the_same_tokens_are_told(tmp_path: Path, trimming: Path) -> No
     )
 
 
+@pytest.mark.parametrize("kind", ["pairs", "labels"])
+def test_weights_of_compared_answers(tmp_path: Path, tiny_model: Path, kind: Kind) -> None:
+    """A weight on an answer that is chosen, rejected or judged would do nothing, and is told instead."""
+    weighed = {**YES, "weight": 0.5}
+    row = {"messages": [ASKED, weighed], "label": True, "chosen": weighed, "rejected": NO}
+    columns = (
+        {"label": "label"} if kind == "labels" else {"chosen": "chosen", "rejected": "rejected"}
+    )
+    source = Messages(path=written(tmp_path / "a.jsonl", [row]), name="a", **columns)
+    with pytest.raises(UserError, match=r"a\.jsonl:1: an answer that is compared has a weight"):
+        prepared(tmp_path, tiny_model, source, kind)
+
+
 def test_nothing_but_pairs_of_the_same_tokens(tmp_path: Path, trimming: Path) -> None:
     """Where no pair is left, the reason is not their length."""
     rows = [{"prompt": "q", "chosen": "Yes.", "rejected": " Yes. "}]
