@@ -35,7 +35,7 @@ def grpo(folder: Path, loss: Any) -> dict[str, Any]:
     objective.attach(model)
     prompts, answers = answered(folder)
     rewards, earlier, reference = known(answers)
-    found = Experience(prompts, answers, rewards[None])
+    found = Experience(list(range(len(answers))), prompts, answers, rewards[None])
     found.tokens = {"log_probs": earlier, "reference": reference}
     objective.judge(found)
     batch = micro_batch(found, range(len(answers)), pad_token_id=2, pad_multiple=1)

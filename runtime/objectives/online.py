@@ -33,6 +33,8 @@ class Sampling:
 class Experience:
     """Answers and what is known of them, in one order on all processes."""
 
+    rows: list[int]
+    """The sample whose prompt each answer is to."""
     prompts: list[list[int]]
     """Tokens of the prompt of each answer."""
     answers: list[list[int]]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import UserError
 from ..together import by_main, everyones
+
+LARGEST = 1e30
+"""Scores beyond it are no judgement, and their squares no numbers in fp32."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def checked(told: str, scores: Any, answered: Sequence[Answered], *, help: str) 
         )
     for number, (score, one) in enumerate(zip(found, answered, strict=True)):
         is_number = isinstance(score, int | float) or hasattr(score, "__float__")
-        if not is_number or not math.isfinite(float(score)):
+        if not is_number or not abs(float(score)) <= LARGEST:
             raise UserError(
                 f"{told} gave {_shown(score)} for answer {number} ({_shown(one.answer)})", help=help
             )

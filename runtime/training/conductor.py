@@ -160,10 +160,7 @@ class Conductor(
                 loss,
                 step=step,
                 samples=trainer.samples,
-                batches=trainer.batches,
-                size=trainer.micro_size,
-                rank=trainer.session.rank,
-                num_ranks=trainer.session.num_ranks,
+                mine=trainer.samples_of(step),
                 run_dir=trainer.session.run_dir,
             )
         self.window_loss += loss

@@ -46,6 +46,7 @@ def micro_batch(
 def packed(experience: Experience) -> dict[str, Any]:
     """Return experience as tensors, for a checkpoint."""
     return {
+        "rows": torch.tensor(experience.rows),
         "prompts": _flat(experience.prompts),
         "answers": _flat(experience.answers),
         "rewards": experience.rewards,
@@ -58,6 +59,7 @@ def unpacked(state: dict[str, Any]) -> Experience:
     answers = _lists(state["answers"])
     sizes = [len(answer) for answer in answers]
     return Experience(
+        rows=state["rows"].tolist(),
         prompts=_lists(state["prompts"]),
         answers=answers,
         rewards=state["rewards"],

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import ExitCode, UserError
 from ..objectives.online import Sampling
 
 
@@ -27,11 +28,14 @@ class Drawing:
         ]
         self.uniform_bt = torch.stack(streams).to(device)
         self.done = 0
+        self.sound = torch.ones((), dtype=torch.bool, device=device)
+        """Whether all predictions so far were numbers."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return the logits `[rows, vocabulary]` with all but the picked token at minus infinity."""
         picked = pick(scores, self.uniform_bt[:, self.done], self.sampling)
         self.done += 1
+        self.sound &= ~scores.isnan().any()
         chosen = torch.full_like(scores, -torch.inf)
         return chosen.scatter_(1, picked[:, None], 0.0)
 
@@ -56,7 +60,9 @@ def _looked_up(shares_bv: Tensor, uniform_b: Tensor) -> Tensor:
     # Rounding must not put the number at the very end, where no token is left.
     below = torch.nextafter(total, torch.zeros_like(total))
     wanted = torch.minimum(uniform_b[:, None] * total, below)
-    return torch.searchsorted(reached, wanted, right=True).squeeze(1)
+    found = torch.searchsorted(reached, wanted, right=True).squeeze(1)
+    # Where predictions are no numbers, anything will do: `generate` ends the run.
+    return found.clamp(max=shares_bv.shape[1] - 1)
 
 
 @torch.no_grad()
@@ -74,6 +80,9 @@ def generate(
 
     The answers are generated together, prompts padded on the left. `model` is in evaluation mode; one that is spread
     over the processes (ZeRO stage 3) goes on until the longest answer of all of them ends.
+
+    Raises:
+        UserError: (TRAINING) the model predicts something that is no number.
     """
     from transformers import GenerationConfig, LogitsProcessorList
 
@@ -92,12 +101,19 @@ def generate(
         eos_token_id=sorted(ends),
         pad_token_id=pad_token_id,
     )
+    drawing = Drawing(sampling, seeds, device)
     generated = model.generate(
         input_ids=input_ids.to(device),
         attention_mask=mask.to(device),
         generation_config=settings,
-        logits_processor=LogitsProcessorList([Drawing(sampling, seeds, device)]),
+        logits_processor=LogitsProcessorList([drawing]),
     )
+    if not bool(drawing.sound):
+        raise UserError(
+            "the model's predictions are no numbers: its weights are broken",
+            help="lower `training.learning_rate`, set `training.max_grad_norm`, or use fp32; the last checkpoint is kept",
+            code=ExitCode.TRAINING,
+        )
     return [_ended(row, ends) for row in generated[:, longest:].tolist()]
 
 

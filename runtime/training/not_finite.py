@@ -9,7 +9,6 @@ from typing import NoReturn
 
 from torch import Tensor
 
-from ..data.batches import GlobalBatches, MicroSize, shared
 from ..data.origins import places
 from ..data.samples import Samples
 from ..errors import ExitCode, UserError
@@ -50,19 +49,16 @@ def stop(
     *,
     step: int,
     samples: Samples,
-    batches: GlobalBatches,
-    size: MicroSize,
-    rank: int,
-    num_ranks: int,
+    mine: Sequence[Sequence[int]],
     run_dir: Path,
 ) -> NoReturn:
     """End the run on all processes, which must all call it, with the samples behind a loss that is not finite.
 
+    `mine` are the samples of the micro batches of the step on this process.
+
     Raises:
         UserError: (TRAINING) always.
     """
-    cut = size.cut(batches.step(step - 1), batches.lengths)
-    mine = shared(cut, num_ranks)[rank::num_ranks]
     chosen = [index for number in losses.bad[:1] if number < len(mine) for index in mine[number]]
     told = places(samples.rows, chosen, run_dir)
     found = everyones((told, len(losses.bad), len(losses)))

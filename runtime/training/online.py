@@ -20,7 +20,7 @@ from ..objectives.online import Experience, OnlineObjective
 from ..objectives.references import evaluating
 from ..objectives.values import without_values, write_values
 from ..rewards.base import Answered, checked
-from ..together import everyones
+from ..together import agreed, everyones
 from .evaluation import Evaluation
 from .experience import micro_batch, packed, parts_of, unpacked
 from .generation import generate
@@ -96,7 +96,7 @@ class OnlineTrainer(Trainer):
         super().__init__(**{**given, "batches": self.order})
         self.number = -1
         self.experience: Experience | None = None
-        self.rollout_tokens = 0
+        self.generated_tokens = 0
         named = self.model.generation_config.eos_token_id
         self.ends = frozenset(stop_tokens(self.processing_class, named))
 
@@ -116,7 +116,7 @@ class OnlineTrainer(Trainer):
         """Return this process's micro batches of a part of a step; the first of a rollout makes its answers."""
         number, within = divmod(step, self.order.steps_per_rollout)
         if number != self.number:
-            with self.session.clock.phase("generate"):
+            with self.session.clock.phase("score"):
                 self.experience, self.number = self._rollout(number), number
         assert self.experience is not None
         mine = self._mine(self.experience, self._of_step(number, within))
@@ -151,6 +151,14 @@ class OnlineTrainer(Trainer):
             pad_multiple=self.micro_size.pad_multiple,
         )
 
+    def samples_of(self, step: int) -> list[list[int]]:
+        """Return the prompts behind each micro batch of a step (from 1) on this process."""
+        number, within = divmod(step - 1, self.order.steps_per_rollout)
+        if self.experience is None:
+            return []
+        mine = self._mine(self.experience, self._of_step(number, within))
+        return [[self.experience.rows[at] for at in chosen] for chosen in mine]
+
     # Rollouts
 
     @torch.no_grad()
@@ -162,7 +170,6 @@ class OnlineTrainer(Trainer):
         with evaluating(self.model), _own_random(_seed(self.session.seed, number)):
             experience = self._answered(self.samples.rows, asked, seeds)
             self._score_tokens(experience)
-        self.rollout_tokens += sum(map(len, experience.answers))
         self.objective.judge(experience)
         if self.session.is_main:
             self.objective.measure_rollout(experience, self.ends)
@@ -187,26 +194,40 @@ class OnlineTrainer(Trainer):
             )
             for row, prompt, answer in zip(asked, prompts, answers, strict=True)
         ]
-        return Experience(prompts, answers, self._scored(answered))
+        return Experience(list(asked), prompts, answers, self._scored(answered))
 
     def _generated(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[list[int]]:
         """Return the tokens of answers; each process makes its share, those of a batch together."""
         share = _share(len(prompts), self.session.rank, self.session.num_ranks)
         size = -(-self.answers_per_step // self.session.num_ranks)
-        mine: list[list[int]] = []
-        for start in range(0, len(share), size):
-            chosen = share[start : start + size]
-            mine += generate(
-                self.model,
-                [prompts[at] for at in chosen],
-                sampling=self.objective.sampling,
-                seeds=[seeds[at] for at in chosen],
-                ends=self.ends,
-                pad_token_id=int(self.processing_class.pad_token_id),
-                device=self.args.device,
-            )
-        # Where answers do not divide, the last processes made some a second time.
-        return [answer for part in everyones(mine) for answer in part][: len(prompts)]
+
+        def work() -> list[list[int]]:
+            parts = (share[start : start + size] for start in range(0, len(share), size))
+            return [
+                answer
+                for chosen in parts
+                for answer in generate(
+                    self.model,
+                    [prompts[at] for at in chosen],
+                    sampling=self.objective.sampling,
+                    seeds=[seeds[at] for at in chosen],
+                    ends=self.ends,
+                    pad_token_id=int(self.processing_class.pad_token_id),
+                    device=self.args.device,
+                )
+            ]
+
+        with self.session.clock.phase("generate"):
+            # Where answers do not divide, the last processes made some a second time.
+            answers = [a for part in everyones(agreed(work)) for a in part][: len(prompts)]
+        self.generated_tokens += sum(map(len, answers))
+        return answers
+
+    def rollout_report(self) -> dict[str, Any]:
+        """Return how many tokens were generated, and how fast."""
+        seconds = self.session.clock.seconds.get("generate", 0.0)
+        rate = round(self.generated_tokens / max(seconds, 1e-9), 1)
+        return {"generated_tokens": self.generated_tokens, "generated_tokens_per_s": rate}
 
     def _scored(self, answered: Sequence[Answered]) -> Tensor:
         """Return the scores of all answers by each reward, fp32 `[rewards, answers]`."""

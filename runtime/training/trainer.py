@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 
-from ..data.batches import GlobalBatches, MicroBatches, MicroSize, lengths_of
+from ..data.batches import GlobalBatches, MicroBatches, MicroSize, lengths_of, shared
 from ..data.layouts import Batches, Collator, eval_batches, num_tokens
 from ..data.loader import Loading
 from ..data.samples import Samples
@@ -140,6 +140,11 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
         return self.loading.training(
             self.train_dataset, order, on_gpu=self.on_gpu, seed=self.session.seed
         )
+
+    def samples_of(self, step: int) -> list[list[int]]:
+        """Return the samples of each micro batch of a step (from 1) on this process."""
+        cut = self.micro_size.cut(self.batches.step(step - 1), self.batches.lengths)
+        return shared(cut, self.session.num_ranks)[self.session.rank :: self.session.num_ranks]
 
     def rollout_report(self) -> dict[str, Any]:
         """Return what the report says of generated answers: nothing where data are given."""

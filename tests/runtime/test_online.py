@@ -139,7 +139,9 @@ def experience(*, seed: int = 3) -> Experience:
 
     prompts = [ids(size) for size in (4, 4, 2, 2, 5, 5)]
     answers = [ids(size) for size in (3, LONGEST, 1, 5, 2, 6)]
-    found = Experience(prompts, answers, torch.randn((1, 6), generator=generator))
+    found = Experience(
+        [0, 0, 1, 1, 2, 2], prompts, answers, torch.randn((1, 6), generator=generator)
+    )
     for name, offset in (("log_probs", -3.9), ("reference", -4.0), ("values", 0.0), ("returns", 1)):
         found.tokens[name] = [
             offset + 0.4 * torch.randn(len(answer), generator=generator) for answer in answers
@@ -280,7 +282,7 @@ def test_ppo_judges_by_hand() -> None:
     objective = with_weight(
         Ppo(rewards=[], sampling=sampling, kl_start=0.1, kl_target=1.0, gae_lambda=0.5)
     )
-    found = Experience([[1], [1]], [[2, 3], [4]], torch.tensor([[1.0, -1.0]]))
+    found = Experience([0, 1], [[1], [1]], [[2, 3], [4]], torch.tensor([[1.0, -1.0]]))
     found.tokens = {
         "log_probs": [torch.tensor([-1.0, -2.0]), torch.tensor([-0.5])],
         "reference": [torch.tensor([-2.0, -2.0]), torch.tensor([-0.5])],
@@ -309,7 +311,8 @@ def test_experience_comes_back_from_tensors() -> None:
     """What a checkpoint keeps is all there is, to the bit."""
     found = experience()
     again = unpacked(packed(found))
-    assert (again.prompts, again.answers) == (found.prompts, found.answers)
+    assert (again.rows, again.prompts) == (found.rows, found.prompts)
+    assert again.answers == found.answers
     assert torch.equal(again.rewards, found.rewards)
     for name, parts in found.tokens.items():
         assert all(torch.equal(a, b) for a, b in zip(again.tokens[name], parts, strict=True))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import inprocess
 import runs
@@ -225,6 +225,30 @@ def test_answers_that_are_empty(
     (row,) = numbers(run_dir)
     assert (row["empty_share"], row["equal_groups"], row["answer_tokens"]) == (1, 1, 1)
     assert "all 16 answers of rollout 1 are empty" in capsys.readouterr().out
+
+
+def test_a_loss_that_is_no_number_names_its_prompts(room: Path) -> None:
+    """The rows behind the first micro batch at fault are those whose prompts it answers."""
+    run_dir = made(
+        room,
+        "no-number",
+        GRPO + "updates = 2\nbeta = 3e38\n",
+        SPEC.replace("learning_rate = 1e-2", "learning_rate = 0.9"),
+    )
+    with pytest.raises(UserError, match=r"the loss of step 2 is inf, .*prompts\.jsonl:\d+"):
+        inprocess.train(run_dir)
+
+
+def test_predictions_that_are_no_numbers(room: Path, tmp_path: Path) -> None:
+    """Weights that are broken are told before anything is scored."""
+    folder = inprocess.make_room(tmp_path, tiny.make_model(tmp_path / "broken"))
+    for name in ("rewards.py", "data/prompts.jsonl"):
+        (folder / name).write_text((room / name).read_text())
+    weights = load_file(folder / "model" / "model.safetensors")
+    weights["model.norm.weight"][3] = float("nan")
+    save_file(weights, folder / "model" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="predictions are no numbers"):
+        inprocess.train(made(folder, "broken", GRPO))
 
 
 @pytest.mark.heavy

@@ -79,6 +79,7 @@ def test_a_function_that_cannot_be_used(tmp_path: Path, text: str, said: str) ->
         ("[1.0]", "gave 1 scores for 2 answers"),
         ("[1.0, float('nan')]", r"gave nan for answer 1 \('Seven'\)"),
         ("[float('inf'), 1.0]", "gave inf for answer 0"),
+        ("[1e39, 1.0]", r"gave 1e\+39 for answer 0"),
         ("[1.0, None]", "gave None for answer 1"),
         ("['good', 'bad']", "gave 'good' for answer 0"),
         ("None", "gave None instead of a list"),
