@@ -196,6 +196,7 @@ def _memory(plan: Plan) -> Iterator[str]:
         ("optimizer", memory.optimizer),
         ("activations", memory.activations),
         *([("reference", memory.reference)] if memory.reference else []),
+        *([("rewards", memory.rewards)] if memory.rewards else []),
         ("other", memory.other),
     ]
     yield f"about {memory.total / GIB:.1f} GiB a process, at full sample length"

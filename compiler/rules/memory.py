@@ -17,6 +17,7 @@ from .counts import trained_and_added
 from .optimizer_memory import average_bytes, state_bytes
 from .quantized_size import quantized_bytes
 from .reference_memory import reference_bytes, saved_bytes
+from .reward_memory import reward_bytes
 from .rule import Rule
 from .world import num_processes
 
@@ -53,6 +54,8 @@ class Memory:
     """Bytes of the final weights on disk."""
     reference: int = 0
     """Bytes of what the policy is compared with."""
+    rewards: int = 0
+    """Bytes of reward models."""
     reference_saved: int | None = None
     """Bytes that log-probabilities computed beforehand save; None where nothing is."""
 
@@ -60,7 +63,7 @@ class Memory:
     def total(self) -> int:
         """Bytes on the device."""
         states = self.weights + self.gradients + self.optimizer + self.reference
-        return states + self.activations + self.other
+        return states + self.rewards + self.activations + self.other
 
 
 def count_parameters(spec: Spec, facts: Facts) -> Parameters | None:
@@ -106,6 +109,7 @@ def estimate(spec: Spec, facts: Facts, micro: int, parameters: Parameters | None
         checkpoint=saved,
         final=written * width,
         reference=reference_bytes(spec, facts, parameters.total, parameters.trainable, width),
+        rewards=reward_bytes(spec, facts, width),
         reference_saved=saved_bytes(spec, facts, parameters.total, parameters.trainable, width),
     )
 
