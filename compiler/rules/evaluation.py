@@ -6,7 +6,20 @@ from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..names import nearest
-from ..spec import Cpo, Dpo, Grpo, Kto, Orpo, Ppo, Pretraining, RewardModel, Sft, SimPo, Spec
+from ..spec import (
+    Cpo,
+    CrossEntropy,
+    Dpo,
+    Grpo,
+    Kto,
+    Orpo,
+    Ppo,
+    Pretraining,
+    RewardModel,
+    Sft,
+    SimPo,
+    Spec,
+)
 from .look import evaluates, evaluates_in_training, is_language_objective, listed
 from .rule import Rule
 
@@ -24,8 +37,8 @@ PREFERENCE = (
 ANSWERS = ("reward", "reward_std", "answer_tokens", "endless_share", "empty_share")
 METRICS: dict[type, tuple[str, ...]] = {
     # What an evaluation gives beside `loss`.
-    Sft: ("perplexity", "accuracy", *GENERATED),
-    Pretraining: ("perplexity", "accuracy"),
+    Sft: ("perplexity", "cross_entropy", "accuracy", *GENERATED),
+    Pretraining: ("perplexity", "cross_entropy", "accuracy"),
     RewardModel: ("accuracy", "margin", "chosen_score", "rejected_score"),
     Dpo: PREFERENCE,
     Orpo: (*PREFERENCE, "odds_ratio_loss"),
@@ -35,7 +48,7 @@ METRICS: dict[type, tuple[str, ...]] = {
     Ppo: ANSWERS,
     Grpo: ANSWERS,
 }
-FALLING = ("loss", "perplexity", "kl", "rejected", "share")
+FALLING = ("loss", "perplexity", "entropy", "kl", "rejected", "share")
 """Words in the names of numbers that are better when they are lower."""
 BEST: tuple[SpecPath, ...] = (
     ("evaluation", "load_best"),
@@ -222,6 +235,23 @@ def check_measured(spec: Spec) -> Iterator[Diagnostic]:
             METRIC,
             helps=(f"write `{needed} = true`",),
         )
+    is_plain = has_plain_loss(spec)
+    if metric == ("cross_entropy" if is_plain else "perplexity"):
+        better = "loss" if is_plain else "cross_entropy"
+        why = "the loss is it" if is_plain else "the loss is another one than the cross-entropy"
+        yield error(
+            "E104",
+            f"`{metric}` is not measured: {why}",
+            METRIC,
+            helps=(f'write `metric = "{better}"`',),
+        )
+
+
+def has_plain_loss(spec: Spec) -> bool:
+    """Tell whether the loss of a language objective is the plain cross-entropy, whose exponential is the perplexity."""
+    objective = spec.objective
+    loss = objective.loss if isinstance(objective, Sft) else objective
+    return isinstance(loss, CrossEntropy | Pretraining) and not loss.label_smoothing
 
 
 def check_direction(spec: Spec) -> Iterator[Diagnostic]:

@@ -178,6 +178,25 @@ def test_every_metric_of_an_objective_is_known(found: Find) -> None:
     assert of(found(text.replace("each_source = true\n", "")), "E103")
 
 
+def test_metrics_of_other_losses(found: Find) -> None:
+    """Another loss than the cross-entropy has no perplexity, but the cross-entropy beside it; for the plain one it is the loss."""
+    for objective, metric, is_wrong in (
+        ("", "perplexity", False),
+        ("", "cross_entropy", True),
+        ('[objective]\nloss = { type = "dft" }\n', "perplexity", True),
+        ('[objective]\nloss = { type = "dft" }\n', "cross_entropy", False),
+        (
+            '[objective]\nloss = { type = "cross-entropy", label_smoothing = 0.1 }\n',
+            "perplexity",
+            True,
+        ),
+    ):
+        findings = found(f'{objective}{EVALUATED}metric = "{metric}"\nhigher_is_better = false\n')
+        assert bool(of(findings, "E104")) == is_wrong
+        assert not of(findings, "E103")
+        assert not of(findings, "E105")
+
+
 def test_directions_that_fit_are_not_mentioned(found: Find) -> None:
     """A direction is questioned only where it is the wrong one."""
     for metric, higher, is_wrong in (

@@ -122,6 +122,22 @@ def test_equal_to_whole_logits(name: str, kind: str) -> None:
     assert measured == pytest.approx(float((entropies * counts).sum() / counts.sum()), rel=1e-5)
 
 
+def test_accuracy_beside_it() -> None:
+    """An evaluation measures accuracy and cross-entropy; the loss is still the other one."""
+    model, batch = llama(tied=True, kind="lora"), batch_of(samples(9, 5))
+    objective = Sft(loss=Dft(), accuracy=True)
+    objective.attach(model)
+    expected = objective_of("dft", model)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            objective.loss_sum(model, batch), expected.loss_sum(model, batch)
+        )
+    found = objective.tally.means(objective.tally.take(torch.device("cpu")))
+    logits, targets = whole(model, batch)
+    assert found["accuracy"] == pytest.approx(float((logits.argmax(-1) == targets).float().mean()))
+    assert found["cross_entropy"] == pytest.approx(float(functional.cross_entropy(logits, targets)))
+
+
 @pytest.mark.usefixtures("small_chunks")
 def test_no_tensor_wider_than_a_chunk() -> None:
     """Policy and reference have logits for a chunk at a time, forward and backward."""
