@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+# A process for each core, a test file at a time.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test fast setup lint clean
 
@@ -13,10 +15,10 @@ demo: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo/run.sh
 
 test: setup
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 fast: setup
-	@$(BIN)/python -m pytest -m "not heavy" $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not heavy" $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy compiler runtime
