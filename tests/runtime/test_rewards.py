@@ -51,8 +51,8 @@ def test_a_function_gets_what_it_takes(tmp_path: Path, text: str) -> None:
 
 def test_the_example_scores_what_is_expected() -> None:
     """The file in the examples works as it is documented."""
-    reward = FunctionReward(EXAMPLES / "rewards.py", name="right", weight=2.0)
-    assert reward.attach(None, None, None) == "function `right` of rewards.py"
+    reward = FunctionReward(EXAMPLES / "rules.py", name="right", weight=2.0)
+    assert reward.attach(None, None, None) == "function `right` of rules.py"
     assert reward.score(None, ANSWERED) == [1.0, 0.0]
 
 

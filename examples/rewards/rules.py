@@ -1,4 +1,4 @@
-"""Rewards by functions: `{ type = "function", path = "rewards.py", name = "right" }`."""
+"""Rewards by functions: `{ type = "function", path = "rules.py", name = "right" }`."""
 
 from __future__ import annotations
 
