@@ -17,6 +17,7 @@ import torch
 from cases import BETA, IGNORED, LABELS, PREFERENCES, measured, read_batch
 from online_ours import online
 from peft import PeftModel
+from reward_ours import rewards
 from transformers import LlamaForCausalLM
 
 from tunec.runtime.data.layouts import Collator
@@ -36,7 +37,7 @@ def main(folder: Path, out: Path) -> None:
             is_trainable=True,
         )
         found[case] = preference(model, folder, dict(settings))
-    out.write_text(json.dumps({**found, **online(folder)}))
+    out.write_text(json.dumps({**found, **rewards(folder), **online(folder)}))
 
 
 def preference(model: Any, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from cases import BETA, IGNORED, LABELS, PREFERENCES, lora, measured, read_batch
 from datasets import Dataset
 from online_trl import online
 from peft import LoraConfig, load_peft_weights, set_peft_model_state_dict
+from reward_trl import rewards
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
@@ -54,7 +55,7 @@ def main(folder: Path, out: Path) -> None:
             found[case] = reference_free(folder, rows, settings)
         else:
             found[case] = dpo(folder, rows, settings)
-    out.write_text(json.dumps({**found, **online(folder, made)}))
+    out.write_text(json.dumps({**found, **rewards(folder, tokenizer()), **online(folder, made)}))
 
 
 def dpo(folder: Path, rows: list[Any], settings: Any) -> dict[str, Any]:
@@ -117,10 +118,10 @@ def made(trainer: Any, config: Any, folder: Path, **settings: Any) -> Any:
     if trainer is KTOTrainer:
         data = {**turns, "completion": ["a", "b"], "label": [True, False]}
     own = {"reward_funcs": settings.pop("reward_funcs")} if "reward_funcs" in settings else {}
-    common = dict(
-        output_dir=tempfile.mkdtemp(), use_cpu=True, bf16=False, report_to="none", beta=BETA,
-        per_device_train_batch_size=2, gradient_checkpointing=False,
-    )  # fmt: skip
+    common = {
+        "output_dir": tempfile.mkdtemp(), "use_cpu": True, "bf16": False, "report_to": "none", "beta": BETA,
+        "per_device_train_batch_size": 2, "gradient_checkpointing": False,
+    }  # fmt: skip
     args = config(**{**common, **settings})
     found = trainer(
         model=LlamaForCausalLM.from_pretrained(folder / "model", dtype=torch.float32),
