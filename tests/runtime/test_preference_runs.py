@@ -249,6 +249,21 @@ def test_learning(room: Path, monkeypatch: Any, name: str, objective: str) -> No
     assert after["eval_loss"] < before["eval_loss"]
 
 
+def test_a_stream(room: Path) -> None:
+    """Pairs of a stream train as prepared ones do; by tokens, a micro batch holds both answers."""
+    found = []
+    for streaming in ("true", "false"):
+        data = f"shuffle = false\nstreaming = {streaming}\nmax_length = 64\n"
+        batch = "[batch]\nglobal_size = 4\nmicro_tokens = 200\n"
+        text = f"[objective]\n{OBJECTIVES['cdpo']}\n[data]\n{data}{PAIRS}"
+        run_dir = _compiled_over(room, text, batch, f"stream-{streaming}")
+        inprocess.prepare(run_dir)
+        trainer = inprocess.train(run_dir)
+        assert trainer.micro_size.together == 2
+        found.append([row["loss"] for row in numbers(run_dir)])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
 @pytest.mark.heavy
 def test_two_ranks(room: Path) -> None:
     """Two processes give the numbers of one: KL and running means are taken over both."""
