@@ -21,6 +21,8 @@ from torch.nn import functional
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
     MambaConfig,
     MambaForCausalLM,
     PreTrainedTokenizerFast,
@@ -499,3 +501,43 @@ def test_it_learns(room: Path) -> None:
     row = json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])
     assert row["eval_accuracy"] >= 0.9
     assert row["eval_margin"] > 0.5
+
+
+DEMO = Path(__file__).parents[2].parent / "shared" / "data" / "dpo_en_demo.json"
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(not DEMO.is_file(), reason="the demo data are not here")
+def test_it_learns_preferences_of_people(tmp_path: Path) -> None:
+    """A small model from scratch ranks more of 100 real pairs right that it never saw than chance does, by 5 at least."""
+    rows = json.loads(DEMO.read_text(encoding="utf-8"))
+    texts = [row[side]["value"] for row in rows for side in ("chosen", "rejected")]
+    small = tiny.make_tokenizer(tmp_path / "model")
+    tokenizer = small.train_new_from_iterator(texts, 4000, show_progress=False)
+    tokenizer.save_pretrained(str(tmp_path / "model"))
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=1024, tie_word_embeddings=True,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(str(tmp_path / "model"))
+    source = f'format = "sharegpt", path = "{DEMO}", chosen = "chosen", rejected = "rejected"'
+    text = f"""
+[objective]
+type = "reward"
+[data]
+max_length = 640
+eval_rows = 100
+sources = [{{ {source} }}]
+[method]
+type = "full"
+[training]
+steps = 20
+learning_rate = 1e-3
+[batch]
+global_size = 10
+micro_size = 5
+"""
+    run_dir, _ = trained(tmp_path, "people", text)
+    row = json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])
+    assert row["eval_accuracy"] >= 0.55
