@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..data.batches import GlobalBatches, shared
+from ..data.batches import shared
 from ..data.ends import stop_tokens
 from ..objectives.chunked import Wanted
 from ..objectives.online import Experience, OnlineObjective
@@ -24,35 +21,13 @@ from ..together import agreed, everyones
 from .evaluation import Evaluation
 from .experience import micro_batch, packed, parts_of, unpacked
 from .generation import generate
+from .rollouts import PromptOrder, own_random, seed_of, share_of, without_end
 from .trainer import Trainer
 
 EVALUATION = 2**32
 """Takes the place of a rollout's number in the seeds of evaluations."""
 ROLLOUT = "rollout.pt"
 """File of a checkpoint with the answers that are still in use, and what goes on from one rollout to the next."""
-
-
-class PromptOrder(GlobalBatches):
-    """Prompt indices of every rollout; steps are those of the optimizer."""
-
-    def __init__(self, batches: GlobalBatches, objective: OnlineObjective) -> None:
-        """Take as many prompts at once as a rollout answers."""
-        self.steps_per_rollout = objective.steps_per_rollout
-        super().__init__(
-            batches.lengths,
-            global_size=objective.prompts_per_rollout(batches.global_size),
-            seed=batches.seed,
-            shuffle=batches.shuffle,
-            group_by_length=batches.group_by_length,
-        )
-
-    def epochs_done(self, step: int) -> int:
-        """Return how many epochs are complete after so many steps."""
-        return super().epochs_done(step // self.steps_per_rollout)
-
-    def epoch(self, step: int) -> float:
-        """Return how often each prompt has been answered before `step`, on average; a rollout counts once begun."""
-        return super().epoch(-(-step // self.steps_per_rollout))
 
 
 class _Steps(Dataset[Any]):
@@ -131,7 +106,7 @@ class OnlineTrainer(Trainer):
         assert self.experience is not None
         order = list(range(len(self.experience)))
         if self.objective.buffer_batches > 1:
-            seed = _seed(self.session.seed, number, passed)
+            seed = seed_of(self.session.seed, number, passed)
             generator = torch.Generator().manual_seed(seed)
             order = torch.randperm(len(order), generator=generator).tolist()
         return order[at * self.answers_per_step : (at + 1) * self.answers_per_step]
@@ -165,9 +140,9 @@ class OnlineTrainer(Trainer):
     def _rollout(self, number: int) -> Experience:
         """Answer the prompts of a rollout, and find out what the loss must know of the answers."""
         asked = [row for row in self.order.step(number) for _ in range(self.objective.group_size)]
-        seeds = [_seed(self.session.seed, number, at) for at in range(len(asked))]
+        seeds = [seed_of(self.session.seed, number, at) for at in range(len(asked))]
         # The training goes on with the random numbers it would have had, whatever rewards draw.
-        with evaluating(self.model), _own_random(_seed(self.session.seed, number)):
+        with evaluating(self.model), own_random(seed_of(self.session.seed, number)):
             experience = self._answered(self.samples.rows, asked, seeds)
             self._score_tokens(experience)
         self.objective.judge(experience)
@@ -187,7 +162,7 @@ class OnlineTrainer(Trainer):
         answered = [
             Answered(
                 prompt=tokenizer.decode(prompt),
-                answer=tokenizer.decode(_unended(answer, self.ends), skip_special_tokens=True),
+                answer=tokenizer.decode(without_end(answer, self.ends), skip_special_tokens=True),
                 prompt_ids=prompt,
                 answer_ids=answer,
                 expected=expected[row] if expected else None,
@@ -198,7 +173,7 @@ class OnlineTrainer(Trainer):
 
     def _generated(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[list[int]]:
         """Return the tokens of answers; each process makes its share, those of a batch together."""
-        share = _share(len(prompts), self.session.rank, self.session.num_ranks)
+        share = share_of(len(prompts), self.session.rank, self.session.num_ranks)
         size = -(-self.answers_per_step // self.session.num_ranks)
 
         def work() -> list[list[int]]:
@@ -231,7 +206,7 @@ class OnlineTrainer(Trainer):
 
     def _scored(self, answered: Sequence[Answered]) -> Tensor:
         """Return the scores of all answers by each reward, fp32 `[rewards, answers]`."""
-        share = _share(len(answered), self.session.rank, self.session.num_ranks)
+        share = share_of(len(answered), self.session.rank, self.session.num_ranks)
         mine = [answered[at] for at in share]
         found = []
         for name, reward in zip(self.objective.reward_names, self.objective.rewards, strict=True):
@@ -282,8 +257,8 @@ class OnlineTrainer(Trainer):
         The loss is minus the mean reward, so that the best evaluation has the lowest.
         """
         rows = evaluation.samples.rows
-        seeds = [_seed(self.session.seed, EVALUATION, row) for row in range(len(rows))]
-        with evaluating(self.model), _own_random(_seed(self.session.seed, EVALUATION)):
+        seeds = [seed_of(self.session.seed, EVALUATION, row) for row in range(len(rows))]
+        with evaluating(self.model), own_random(seed_of(self.session.seed, EVALUATION)):
             experience = self._answered(rows, range(len(rows)), seeds)
         loss = torch.zeros((1, 2), dtype=torch.float64, device=self.args.device)
         if self.session.is_main:
@@ -319,34 +294,3 @@ class OnlineTrainer(Trainer):
         state = torch.load(checkpoint / ROLLOUT, weights_only=True)
         if state["experience"] is not None:
             self.experience, self.number = unpacked(state["experience"]), state["number"]
-
-
-def _share(total: int, rank: int, num_ranks: int) -> list[int]:
-    """Return the numbers of this process's part of `total`, as many on each; beyond the end it is the last again."""
-    size = -(-total // num_ranks)
-    return [min(number, total - 1) for number in range(rank * size, (rank + 1) * size)]
-
-
-def _unended(answer: list[int], ends: frozenset[int]) -> list[int]:
-    return answer[:-1] if answer[-1] in ends else answer
-
-
-def _seed(*numbers: int) -> int:
-    """Return a seed that follows from the numbers, and from their order."""
-    state = numpy.random.SeedSequence(list(numbers)).generate_state(1, numpy.uint64)
-    return int(state[0] >> numpy.uint64(1))
-
-
-@contextmanager
-def _own_random(seed: int) -> Iterator[None]:
-    """Inside, random numbers follow from `seed`; afterwards they go on as if nothing had been drawn."""
-    kept = random.getstate(), numpy.random.get_state()
-    with torch.random.fork_rng():
-        random.seed(seed)
-        numpy.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(kept[0])
-            numpy.random.set_state(kept[1])

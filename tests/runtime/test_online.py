@@ -24,6 +24,7 @@ from tunec.runtime.objectives.online import Experience, OnlineObjective
 from tunec.runtime.objectives.policy_losses import clipped, k3, value_losses
 from tunec.runtime.training.experience import micro_batch, packed, unpacked
 from tunec.runtime.training.generation import pick
+from tunec.runtime.training.rollouts import share_of
 
 TEMPERATURE = 0.7
 LONGEST = 9
@@ -316,3 +317,11 @@ def test_experience_comes_back_from_tensors() -> None:
     assert torch.equal(again.rewards, found.rewards)
     for name, parts in found.tokens.items():
         assert all(torch.equal(a, b) for a, b in zip(again.tokens[name], parts, strict=True))
+
+
+@pytest.mark.parametrize(("total", "num_ranks"), [(8, 2), (7, 2), (1, 3), (5, 4)])
+def test_all_answers_are_shared_out(total: int, num_ranks: int) -> None:
+    """Each process makes as many; in the order of processes the first of them are all, each once."""
+    shares = [share_of(total, rank, num_ranks) for rank in range(num_ranks)]
+    assert len({len(share) for share in shares}) == 1
+    assert [at for share in shares for at in share][:total] == list(range(total))
