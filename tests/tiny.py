@@ -143,7 +143,9 @@ def write_kinds(base: Path) -> None:
     (base / "other-words").mkdir(exist_ok=True)
     config = {"model_type": "llama", "vocab_size": 32000}
     (base / "other-words" / "config.json").write_text(json.dumps(config))
-    (base / "rewards.py").write_text("def reward(answers):\n    return [float(len(answer)) for answer in answers]\n")
+    (base / "rewards.py").write_text(
+        "def reward(answers):\n    return [float(len(answer)) for answer in answers]\n"
+    )
     (base / "hosts").write_text("# two machines\na slots=8\nb slots=8\n")
     (base / "bad-hosts").write_text("a slots=8\nb\n")
 

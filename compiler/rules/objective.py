@@ -8,20 +8,14 @@ from ..diagnostics import Diagnostic, Label, SpecPath, error
 from ..spec import (
     CrossEntropy,
     Grpo,
-    Mlflow,
     Ppo,
     Sft,
     Spec,
-    SwanLab,
-    TensorBoard,
-    Trackio,
-    Wandb,
 )
 from .rule import Rule
 from .world import num_processes
 
 TYPE: SpecPath = ("objective", "type")
-ONLINE_TRACKERS = (TensorBoard, Wandb, Trackio, SwanLab, Mlflow)
 
 
 def check_end_marks(spec: Spec) -> Iterator[Diagnostic]:
@@ -98,45 +92,6 @@ def check_shifted(spec: Spec) -> Iterator[Diagnostic]:
             label="works on whole sequences",
             labels=(Label(TYPE, "generates token by token"),),
         )
-
-
-def check_ppo_trackers(spec: Spec) -> Iterator[Diagnostic]:
-    """PPO sends its numbers to some trackers only.
-
-    Trackers that transformers knows by name follow its trainer, and PPO has a loop of its own.
-
-    Fails:
-    ```toml
-    [objective]
-    type = "ppo"
-    reward = { type = "function", path = "rewards.py" }
-    [data]
-    sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
-    [logging]
-    trackers = [{ type = "transformers", name = "neptune" }]
-    ```
-    Passes:
-    ```toml
-    [objective]
-    type = "ppo"
-    reward = { type = "function", path = "rewards.py" }
-    [data]
-    sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
-    [logging]
-    trackers = [{ type = "tensorboard" }]
-    ```
-    """
-    if not isinstance(spec.objective, Ppo):
-        return
-    for index, tracker in enumerate(spec.logging.trackers):
-        if not isinstance(tracker, ONLINE_TRACKERS):
-            yield error(
-                "O104",
-                f"`ppo` cannot send its numbers to `{tracker.name}`",
-                ("logging", "trackers", index),
-                labels=(Label(TYPE, "has a loop of its own"),),
-                helps=("use `tensorboard`, `wandb`, `trackio`, `swanlab` or `mlflow`",),
-            )
 
 
 def check_group(spec: Spec) -> Iterator[Diagnostic]:
@@ -220,7 +175,6 @@ def check_fused(spec: Spec) -> Iterator[Diagnostic]:
 RULES = (
     Rule("O101", "end marks on all tokens", pure=check_end_marks),
     Rule("O103", "generation with shifted attention", pure=check_shifted),
-    Rule("O104", "tracker outside a loop of its own", pure=check_ppo_trackers),
     Rule("O105", "broken groups", pure=check_group),
     Rule("O106", "weighted loss in a fused kernel", pure=check_fused),
 )
