@@ -122,12 +122,16 @@ def on_two_ranks(run_dirs: list[Path]) -> None:
 @contextmanager
 def _same_environment() -> Iterator[None]:
     """Take back what the engine and accelerate set: tests that start processes must not hand it on."""
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
     before = dict(os.environ)
     try:
         yield
     finally:
         os.environ.clear()
         os.environ.update(before)
+        # Or models that later tests load would be spread as those of the last run were.
+        unset_hf_deepspeed_config()
 
 
 def _reset(patch: pytest.MonkeyPatch) -> None:

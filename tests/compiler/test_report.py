@@ -130,7 +130,7 @@ def expected(text: str) -> str:
             'type = "lora"',
             'type = "qlora"',
             """
-            error[T205]: method type `qlora` does not exist, expected `lora`, `full`, `freeze`, `oft`, `boft`, `ia3`, `adalora`, `vera`, `loha`, `lokr`, `fourierft`, `hra`, `randlora`, `miss`, `shira`, `c3a`, `ln-tuning`, `road`, `vblora`, `prefix`, `prompt`, `p-tuning` or `lisa`
+            error[T205]: method type `qlora` does not exist, expected `lora`, `full`, `freeze`, `oft`, `boft`, `ia3`, `adalora`, `vera`, `loha`, `lokr`, `fourierft`, `hra`, `randlora`, `miss`, `shira`, `c3a`, `road`, `vblora`, `ln-tuning`, `prefix`, `prompt`, `p-tuning` or `lisa`
               --> spec.toml:14:8
                |
             14 | type = "qlora"

@@ -29,7 +29,7 @@ from tunec.compiler.toml_words import dotted
 
 Changes = dict[str, dict[str, Any]]
 
-KINDS = "`lora`, `full`, `freeze`, `oft`, `boft`, `ia3`, `adalora`, `vera`, `loha`, `lokr`, `fourierft`, `hra`, `randlora`, `miss`, `shira`, `c3a`, `ln-tuning`, `road`, `vblora`, `prefix`, `prompt`, `p-tuning` or `lisa`"
+KINDS = "`lora`, `full`, `freeze`, `oft`, `boft`, `ia3`, `adalora`, `vera`, `loha`, `lokr`, `fourierft`, `hra`, `randlora`, `miss`, `shira`, `c3a`, `road`, `vblora`, `ln-tuning`, `prefix`, `prompt`, `p-tuning` or `lisa`"
 """The kinds of `[method]`, as findings list them."""
 
 

@@ -253,8 +253,8 @@ def test_names_of_metrics() -> None:
         cls = getattr(objectives, name)
         known = {*cls.measures, *cls.eval_measures}
         if cls.gives_perplexity:
-            # The second is measured where it is asked for.
-            known |= {"perplexity", "accuracy"}
+            # The second is measured where it is asked for, the third beside other losses.
+            known |= {"perplexity", "accuracy", "cross_entropy"}
         if issubclass(cls, objectives.Sft) and cls is not objectives.Pretraining:
             known |= set(GENERATED)
         if issubclass(cls, OnlineObjective):
@@ -275,5 +275,5 @@ def test_direction_of_metrics() -> None:
     falling = {name for name in every if not rises(Spec(name))}  # type: ignore[arg-type]
     assert falling == {
         *("perplexity", "rejected_reward", "rejected_log_prob", "rejected_score", "sft_loss"),
-        *("odds_ratio_loss", "kl", "endless_share", "empty_share"),
+        *("odds_ratio_loss", "kl", "endless_share", "empty_share", "cross_entropy"),
     }

@@ -222,7 +222,7 @@ def test_loss_with_routers_is_that_of_transformers(kind: str) -> None:
     loss.backward()
     torch.testing.assert_close(loss, wanted.loss, rtol=1e-5, atol=1e-6)
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=5e-6)
     told = objective.router.take()
     assert float(told[0] / told[1]) == pytest.approx(float(wanted.aux_loss.detach()), rel=1e-5)
     assert objective.router.take() is None

@@ -362,7 +362,9 @@ def test_launched(workspace: Path) -> None:
     run_dir = runs.compile_spec(workspace, LORA + QUANTIZATIONS["nf4"] + SHARDED)
     done = runs.launch(run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
+    # The first run of an environment says that it builds an extension.
+    told = [line for line in done.stderr.splitlines() if not line.startswith("building ")]
+    assert told == []
     exported = runs.tunec("export", str(workspace / "spec.toml"))
     assert exported.returncode == 0, exported.stdout + exported.stderr
     assert (
