@@ -22,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,7 +229,8 @@ def _text(facts: Any, options: argparse.Namespace, runs: dict[str, list[Run]]) -
 
 def _difference(runs: dict[str, list[Run]]) -> float:
     every = [one.losses for each in runs.values() for one in each]
-    return max((max(step) - min(step)) / min(step) for step in zip(*every, strict=True))
+    steps: Iterator[tuple[float, ...]] = zip(*every, strict=True)
+    return max((max(losses) - min(losses)) / min(losses) for losses in steps)
 
 
 def _parser() -> argparse.ArgumentParser:
