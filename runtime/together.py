@@ -18,6 +18,13 @@ def num_processes() -> int:
     return torch.distributed.get_world_size() if initialized else 1
 
 
+def rank() -> int:
+    """Return the number of this process among them."""
+    import torch
+
+    return int(torch.distributed.get_rank()) if num_processes() > 1 else 0
+
+
 def everyones(mine: Result) -> list[Result]:
     """Return what each process gave, by rank; all must call it."""
     import torch
@@ -40,7 +47,7 @@ def by_main(work: Callable[[], Result]) -> Result:
     if num_processes() < 2:
         return work()
     box: list[Any] = [None]
-    if torch.distributed.get_rank() == 0:
+    if rank() == 0:
         box[0] = _tried(work)
     torch.distributed.broadcast_object_list(box, src=0)
     return cast(Result, _given(box[0]))

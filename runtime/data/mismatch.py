@@ -85,7 +85,7 @@ def mismatch(samples: Samples, *, max_length: int, seed: int) -> Samples:
             help="add rows",
             code=ExitCode.DATA,
         )
-    found = replace(
+    return replace(
         samples,
         rows=MismatchedRows(samples, max_length=max_length, seed=seed),
         warnings=(*samples.warnings, *_warnings(samples)),
@@ -94,7 +94,6 @@ def mismatch(samples: Samples, *, max_length: int, seed: int) -> Samples:
             for name, each in samples.sets.items()
         },
     )
-    return found
 
 
 def _warnings(samples: Samples) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -17,6 +18,26 @@ def gathered(*parameters: Any) -> Any:
     import deepspeed
 
     return deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=0)
+
+
+def is_sharded(engine: Any) -> bool:
+    """Tell whether an engine spreads the weights over the processes."""
+    spread = getattr(engine, "zero_optimization_partition_weights", None)
+    return spread is not None and bool(spread())
+
+
+def sharded_beside(model: Any, engine: Any) -> Any:
+    """Return an engine for a frozen model that gathers the weights of each layer when needed, as that of the policy does."""
+    import deepspeed
+
+    config = copy.deepcopy(engine.config)
+    for name in ("optimizer", "scheduler"):
+        config.pop(name, None)
+    # What is offloaded belongs to an optimizer, and there is none.
+    config["zero_optimization"].pop("offload_optimizer", None)
+    found = deepspeed.initialize(model=model, config=config)[0]
+    found.eval()
+    return found
 
 
 @torch.no_grad()

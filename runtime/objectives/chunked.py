@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .head_gradients import HeadGradients, scaled
+
 CHUNK_ELEMENTS = 2**24
 """Logits of one chunk: 64 MiB in fp32."""
 
@@ -32,50 +34,29 @@ class _LinearCrossEntropy(torch.autograd.Function):
         targets_n: Tensor,
         token_weights_n: Tensor | None,
     ) -> Tensor:
-        needs = (ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[2])
-        grad_hidden = torch.empty_like(hidden_nh) if needs[0] else None
-        grad_weight = torch.zeros_like(weight_vh, dtype=torch.float32) if needs[1] else None
-        grad_bias = (
-            torch.zeros_like(bias_v, dtype=torch.float32)
-            if needs[2] and bias_v is not None
-            else None
-        )
+        needs = ctx.needs_input_grad[:3]
+        gradients = HeadGradients(needs, hidden_nh, weight_vh, bias_v)
         total = hidden_nh.new_zeros((), dtype=torch.float32)
-        size = max(1, CHUNK_ELEMENTS // weight_vh.shape[0])
-        for start in range(0, hidden_nh.shape[0], size):
-            hidden = hidden_nh[start : start + size]
-            targets = targets_n[start : start + size, None]
+        for part in token_chunks(len(targets_n), weight_vh.shape[0]):
+            hidden, targets = hidden_nh[part], targets_n[part, None]
             logits = functional.linear(hidden, weight_vh, bias_v).float()
             normalizer = torch.logsumexp(logits, dim=-1, keepdim=True)
             losses = normalizer - logits.gather(1, targets)
-            counts = (
-                None if token_weights_n is None else token_weights_n[start : start + size, None]
-            )
+            counts = None if token_weights_n is None else token_weights_n[part, None]
             total += (losses if counts is None else losses * counts).sum()
             if any(needs):
                 slope = logits.sub_(normalizer).exp_()
                 slope.scatter_add_(1, targets, slope.new_full((len(targets), 1), -1.0))
                 if counts is not None:
                     slope.mul_(counts)
-                if grad_hidden is not None:
-                    grad_hidden[start : start + size] = slope.to(weight_vh.dtype) @ weight_vh
-                if grad_weight is not None:
-                    grad_weight.addmm_(slope.T, hidden.float())
-                if grad_bias is not None:
-                    grad_bias += slope.sum(0)
-        ctx.gradients = (
-            grad_hidden,
-            None if grad_weight is None else grad_weight.to(weight_vh.dtype),
-            None if grad_bias is None or bias_v is None else grad_bias.to(bias_v.dtype),
-        )
+                gradients.add(part, hidden, slope)
+        ctx.gradients = gradients.result()
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias = ctx.gradients
-        ctx.gradients = None
-        scaled = [None if part is None else part.mul_(grads[0]) for part in (hidden, weight, bias)]
-        return (*scaled, None, None)
+        gradients, ctx.gradients = ctx.gradients, None
+        return (*scaled(gradients, grads[0]), None, None)
 
 
 def linear_cross_entropy_sum(
@@ -151,12 +132,7 @@ class _LinearScores(torch.autograd.Function):
         wanted: Wanted = ctx.wanted
         slopes_n = grads[0][LOG_PROB] / wanted.temperature
         means_n = grads[0][MEAN] / wanted.temperature if wanted.mean else None
-        needs = ctx.needs_input_grad
-        grad_hidden = torch.empty_like(hidden_nh) if needs[0] else None
-        grad_weight = torch.zeros_like(weight_vh, dtype=torch.float32) if needs[1] else None
-        grad_bias = None
-        if needs[2] and bias_v is not None:
-            grad_bias = torch.zeros_like(bias_v, dtype=torch.float32)
+        gradients = HeadGradients(ctx.needs_input_grad, hidden_nh, weight_vh, bias_v)
         for part in token_chunks(len(targets_n), weight_vh.shape[0]):
             hidden, slope = hidden_nh[part], slopes_n[part, None]
             logits = _logits(hidden, weight_vh, bias_v, wanted.temperature)
@@ -167,19 +143,8 @@ class _LinearScores(torch.autograd.Function):
                 mean = means_n[part, None]
                 grad.mul_(-(slope + mean)).add_(mean / weight_vh.shape[0])
             grad.scatter_add_(1, targets_n[part, None], slope)
-            if grad_hidden is not None:
-                grad_hidden[part] = grad.to(weight_vh.dtype) @ weight_vh
-            if grad_weight is not None:
-                grad_weight.addmm_(grad.T, hidden.float())
-            if grad_bias is not None:
-                grad_bias += grad.sum(0)
-        return (
-            grad_hidden,
-            None if grad_weight is None else grad_weight.to(weight_vh.dtype),
-            None if grad_bias is None or bias_v is None else grad_bias.to(bias_v.dtype),
-            None,
-            None,
-        )
+            gradients.add(part, hidden, grad)
+        return (*gradients.result(), None, None)
 
 
 def token_chunks(count: int, vocabulary: int) -> Iterator[slice]:

@@ -9,10 +9,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ..models.adapters.switching import evaluating
 from . import preference_losses as losses_of
 from .base import Batch, Reduce
 from .pairs import PairObjective, PairScores, Sides
-from .references import Reference, evaluating
+from .references import Reference
 
 Loss = Literal["sigmoid", "hinge", "ipo", "kto-pair", "robust", "bco"]
 

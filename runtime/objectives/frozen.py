@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from ..errors import ExitCode, UserError
+from ..models.sharded import is_sharded, sharded_beside
 from .references import Reference
 from .scores import Scorer
 
@@ -61,30 +61,12 @@ class FrozenModel(Reference):
     def scoring(self, model: Any) -> Iterator[tuple[Any, Scorer]]:
         """Have the weights where those of the policy are."""
         if self._engine is None:
-            self._engine = _sharded(self._model, model) if _is_sharded(model) else self._model
-            if not _is_sharded(model):
+            spread = is_sharded(model)
+            if not spread:
                 self._model.to(next(iter(model.parameters())).device)
+            self._engine = sharded_beside(self._model, model) if spread else self._model
         yield self._engine, self._scorer
 
 
 PADDING = 512
 """Rows by which the embeddings of models with one tokenizer may differ."""
-
-
-def _is_sharded(engine: Any) -> bool:
-    spread = getattr(engine, "zero_optimization_partition_weights", None)
-    return spread is not None and bool(spread())
-
-
-def _sharded(model: Any, engine: Any) -> Any:
-    """Return an engine that gathers the weights of each layer when it is needed, as that of the policy does."""
-    import deepspeed
-
-    config = copy.deepcopy(engine.config)
-    for name in ("optimizer", "scheduler"):
-        config.pop(name, None)
-    # What is offloaded belongs to an optimizer, and there is none.
-    config["zero_optimization"].pop("offload_optimizer", None)
-    found = deepspeed.initialize(model=model, config=config)[0]
-    found.eval()
-    return found

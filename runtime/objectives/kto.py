@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from ..errors import ExitCode, UserError
+from ..models.adapters.switching import evaluating
 from . import preference_losses as losses_of
 from .base import Batch, Objective, Reduce
 from .pairs import labelled_rows, refuse_weights
-from .references import Reference, evaluating
+from .references import Reference
 from .scores import sum_rows
 
 

@@ -23,10 +23,11 @@ from ..data.referenced import Floats, Integers, ReferencedRows
 from ..data.samples import IGNORED, Samples
 from ..data.store import locked
 from ..errors import ExitCode, UserError
+from ..models.adapters.switching import evaluating
 from ..models.fingerprint import fingerprint
 from ..storage import commit_directory, staging_directory, verify_directory
 from .chunked import Wanted
-from .references import AdapterOff, Reference, evaluating
+from .references import AdapterOff, Reference
 from .scores import PLAIN, Scorer
 
 FOLDER = "references"

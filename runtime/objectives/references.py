@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..data.samples import Samples
 from ..models.adapters import is_adapted
+from ..models.adapters.switching import adapters_off, evaluating
 from ..models.swapping import Swap, trained_values
 from .chunked import Wanted
 from .scores import PLAIN, Scorer
@@ -86,35 +87,3 @@ class AdapterAtStart(Reference):
         """Put the adapter of the start in place."""
         with self._swap(), evaluating(self._model):
             yield model, self._scorer
-
-
-@contextmanager
-def adapters_off(adapted: Any) -> Iterator[None]:
-    """Inside, the model works without its adapters.
-
-    PEFT's own way also changes which parameters are trained, which must stay as it is while an engine has them.
-    """
-    if adapted.active_peft_config.is_prompt_learning:
-        with adapted.disable_adapter():
-            yield
-        return
-    layers = [module for module in adapted.modules() if hasattr(module, "_disable_adapters")]
-    before = [layer._disable_adapters for layer in layers]
-    for layer in layers:
-        layer._disable_adapters = True
-    try:
-        yield
-    finally:
-        for layer, was_off in zip(layers, before, strict=True):
-            layer._disable_adapters = was_off
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Inside, the model works without dropout; afterwards it is in the mode it was in."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)

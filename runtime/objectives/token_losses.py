@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .chunked import token_chunks
+from .head_gradients import HeadGradients, scaled
 
 
 class TokenLoss(Protocol):
@@ -146,11 +147,7 @@ class _LinearLoss(torch.autograd.Function):
         anchor: Anchor | None,
     ) -> Tensor:
         needs = ctx.needs_input_grad[:3]
-        grad_hidden = torch.empty_like(hidden_nh) if needs[0] else None
-        grad_weight = torch.zeros_like(weight_vh, dtype=torch.float32) if needs[1] else None
-        grad_bias = None
-        if needs[2] and bias_v is not None:
-            grad_bias = torch.zeros_like(bias_v, dtype=torch.float32)
+        gradients = HeadGradients(needs, hidden_nh, weight_vh, bias_v)
         total = hidden_nh.new_zeros(2, dtype=torch.float32)
         for part in token_chunks(len(targets_n), weight_vh.shape[0]):
             hidden, targets = hidden_nh[part], targets_n[part]
@@ -163,27 +160,16 @@ class _LinearLoss(torch.autograd.Function):
                 logits.requires_grad_(any(needs))
                 summed = (loss(logits, targets, known) * counts).sum()
             total[0] += summed.detach()
-            if not any(needs):
-                continue
-            (slope,) = torch.autograd.grad(summed, logits)
-            if grad_hidden is not None:
-                grad_hidden[part] = slope.to(weight_vh.dtype) @ weight_vh
-            if grad_weight is not None:
-                grad_weight.addmm_(slope.T, hidden.float())
-            if grad_bias is not None:
-                grad_bias += slope.sum(0)
-        ctx.gradients = (
-            grad_hidden,
-            None if grad_weight is None else grad_weight.to(weight_vh.dtype),
-            None if grad_bias is None or bias_v is None else grad_bias.to(bias_v.dtype),
-        )
+            if any(needs):
+                (slope,) = torch.autograd.grad(summed, logits)
+                gradients.add(part, hidden, slope)
+        ctx.gradients = gradients.result()
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         gradients, ctx.gradients = ctx.gradients, None
-        scaled = [None if part is None else part.mul_(grads[0][0]) for part in gradients]
-        return (*scaled, None, None, None, None)
+        return (*scaled(gradients, grads[0][0]), None, None, None, None)
 
 
 def linear_loss(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import UserError
-from ..together import by_main, everyones
+from ..together import by_main, everyones, rank
 
 LARGEST = 1e30
 """Scores beyond it are no judgement, and their squares no numbers in fp32."""
@@ -58,16 +58,9 @@ def scored_by_main(
     """
     shares = everyones(list(answered))
     scores = by_main(lambda: ask([one for share in shares for one in share]))
-    ends = [sum(map(len, shares[: rank + 1])) for rank in range(len(shares))]
-    rank = _rank()
-    return scores[ends[rank] - len(answered) : ends[rank]]
-
-
-def _rank() -> int:
-    import torch
-
-    initialized = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_rank() if initialized else 0
+    ends = [sum(map(len, shares[: number + 1])) for number in range(len(shares))]
+    end = ends[rank()]
+    return scores[end - len(answered) : end]
 
 
 def checked(told: str, scores: Any, answered: Sequence[Answered], *, help: str) -> list[float]:

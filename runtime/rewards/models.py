@@ -13,11 +13,13 @@ from torch import Tensor
 
 from ..errors import ExitCode, UserError
 from ..models.adapters import continue_adapter
+from ..models.adapters.switching import adapter_on, evaluating
 from ..models.dtypes import Dtype
 from ..models.folder import display
 from ..models.load import Base
 from ..models.reward import load_reward_model
 from ..models.score import ScoreReader, last_positions
+from ..models.sharded import is_sharded, sharded_beside
 from .base import Answered
 
 ROWS = 8
@@ -88,11 +90,9 @@ class ModelReward:
         Quantized weights are no numbers that could be spread.
         """
         if self._engine is None:
-            from ..objectives.frozen import _is_sharded, _sharded
-
-            is_sharded = _is_sharded(policy) and self.base.quantization is None
+            spread = is_sharded(policy) and self.base.quantization is None
             self._engine = (
-                _sharded(self._model, policy) if is_sharded else self._model.to(self._device)
+                sharded_beside(self._model, policy) if spread else self._model.to(self._device)
             )
         return self._engine
 
@@ -131,7 +131,7 @@ class AdapterReward:
     def score(self, model: Any, answered: Sequence[Answered]) -> list[float]:
         """Return the score of each answer."""
         texts = [[*one.prompt_ids, *one.answer_ids] for one in answered]
-        with switched(self._adapted, ADAPTER):
+        with adapter_on(self._adapted, ADAPTER), evaluating(self._adapted):
             return by_length(texts, lambda batch: self._scores(model, batch), self._device)
 
     def _scores(self, model: Any, batch: dict[str, Tensor]) -> Tensor:
@@ -189,26 +189,6 @@ def _padded(texts: Sequence[Sequence[int]], device: Any) -> dict[str, Tensor]:
         ids[row, : len(text)] = torch.tensor(text)
         mask[row, : len(text)] = 1
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
-
-
-@contextmanager
-def switched(adapted: Any, name: str) -> Iterator[None]:
-    """Inside, the model works with another adapter, in evaluation mode.
-
-    PEFT's own way also changes which parameters are trained, which must stay as it is while an engine has them.
-    """
-    was_training = adapted.training
-    layers = [module for module in adapted.modules() if hasattr(module, "_active_adapter")]
-    before = [layer._active_adapter for layer in layers]
-    for layer in layers:
-        layer._active_adapter = [name]
-    adapted.eval()
-    try:
-        yield
-    finally:
-        for layer, active in zip(layers, before, strict=True):
-            layer._active_adapter = active
-        adapted.train(was_training)
 
 
 def _tokenizer(base: Base) -> Any:

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..data.batches import shared
 from ..data.ends import stop_tokens
+from ..models.adapters.switching import evaluating
 from ..objectives.chunked import Wanted
 from ..objectives.online import Experience, OnlineObjective
-from ..objectives.references import evaluating
 from ..objectives.values import without_values, write_values
 from ..rewards.base import Answered, checked
 from ..together import agreed, everyones

@@ -54,7 +54,6 @@ def test_optimizers_find_what_they_import() -> None:
         "galore_torch": 'type = "galore"',
         "apollo_torch": 'type = "apollo"',
         "badam": 'type = "badam"',
-        "lomo_optim": 'type = "transformers"\nname = "lomo"',
         "schedulefree": 'type = "transformers"\nname = "schedule_free_adamw"',
     }
     model = ModelFacts(state="folder", config={"model_type": "llama"})

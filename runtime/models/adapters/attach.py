@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...errors import UserError
-from ..parts import is_reward_model, without_towers
+from ..parts import has_tower, is_reward_model, without_towers
 from ..quantization import visible
 
 Targets = Sequence[str] | str
@@ -57,6 +57,15 @@ def common(
 def task_of(model: Any) -> str:
     """Return PEFT's name of what the model does; the head that scores is trained and saved with every adapter."""
     return "SEQ_CLS" if is_reward_model(model) else "CAUSAL_LM"
+
+
+def refuse_towers(model: Any, method: str) -> None:
+    """Raise `UserError` for a method that cannot leave out what a model sees or hears with, where it has such a part."""
+    if has_tower(model):
+        raise UserError(
+            f"{method} cannot leave out the towers of a multimodal model",
+            help='use another method, such as `method.type = "lora"`',
+        )
 
 
 def is_adapted(model: Any) -> bool:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from ...errors import UserError
-from ..parts import has_tower
-from .attach import Targets, attach, common
+from .attach import Targets, attach, common, refuse_towers
 
 STARTS = {
     "xavier": "xavier_uniform",
@@ -70,7 +68,7 @@ def add_randlora(
     """Return the model with trained sums of random low-rank matrices (arXiv:2502.00987), which are saved too."""
     from peft import RandLoraConfig
 
-    _refuse_towers(model, "RandLoRA")
+    refuse_towers(model, "RandLoRA")
     config = RandLoraConfig(
         **common(model, targets, layers, full_modules),
         r=rank,
@@ -118,7 +116,7 @@ def add_shira(
     """Return the model with sparse updates at random places (arXiv:2406.13175), zero at the start."""
     from peft import ShiraConfig
 
-    _refuse_towers(model, "SHiRA")
+    refuse_towers(model, "SHiRA")
     config = ShiraConfig(
         **_without_layers(model, targets, full_modules),
         r=rank,
@@ -139,7 +137,7 @@ def add_c3a(
     """Return the model with updates of circulant blocks (arXiv:2407.19342)."""
     from peft import C3AConfig
 
-    _refuse_towers(model, "C3A")
+    refuse_towers(model, "C3A")
     config = C3AConfig(
         **common(model, targets, layers, full_modules),
         block_size=block_size,
@@ -159,7 +157,7 @@ def add_road(
     """Return the model with trained rotations and scales of pairs of outputs (arXiv:2409.00119), identity at the start."""
     from peft import RoadConfig
 
-    _refuse_towers(model, "RoAd")
+    refuse_towers(model, "RoAd")
     config = RoadConfig(
         **_without_layers(model, targets, full_modules),
         variant=f"road_{variant}",
@@ -203,11 +201,3 @@ def _without_layers(model: Any, targets: Targets, full_modules: Sequence[str]) -
     given = common(model, targets, (), full_modules)
     given.pop("layers_to_transform")
     return given
-
-
-def _refuse_towers(model: Any, name: str) -> None:
-    if has_tower(model):
-        raise UserError(
-            f"{name} cannot leave out the towers of a multimodal model",
-            help='use another method, such as `method.type = "lora"`',
-        )

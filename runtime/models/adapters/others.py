@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...errors import UserError
-from ..parts import without_towers
-from .attach import Targets, attach, common, listed, task_of
+from .attach import Targets, attach, common, listed, refuse_towers, task_of
 
 FAR = 2**31
 """Steps AdaLoRA is told before the training knows their number; `training.fit` sets it."""
@@ -119,12 +117,7 @@ def add_vera(
     """Return the model with trained scales between shared random matrices (arXiv:2310.11454), which are saved too."""
     from peft import VeraConfig
 
-    if without_towers(model) is not None:
-        raise UserError(
-            "VeRA cannot leave out the towers of a multimodal model",
-            help='use another method, such as `method.type = "lora"`',
-        )
-
+    refuse_towers(model, "VeRA")
     config = VeraConfig(
         **common(model, targets, layers, full_modules),
         r=rank,

@@ -72,8 +72,7 @@ def add_p_tuning(
         encoder_num_layers=num_layers,
         encoder_dropout=dropout,
     )
-    adapted = attach(model, config)
-    return adapted
+    return attach(model, config)
 
 
 def num_virtual_tokens(model: Any) -> int:
