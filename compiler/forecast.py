@@ -12,7 +12,16 @@ from .plan.rollout import rollout_of
 from .rules.combine import num_merged
 from .rules.common import VIRTUAL
 from .rules.rewards import rewards_of
-from .spec import AdapterReward, ApiReward, FunctionReward, Lora, ModelReward
+from .spec import (
+    AdapterReward,
+    ApiReward,
+    FunctionReward,
+    Grpo,
+    Lora,
+    ModelReward,
+    Ppo,
+    VllmGenerator,
+)
 
 GIB = 2**30
 
@@ -106,14 +115,23 @@ def _rollouts(plan: Plan) -> Iterator[str]:
     number = f"{_count(-(-steps // rollout.steps), 'rollout', 'rollouts')} of " if steps else ""
     prompts = _count(rollout.prompts, "prompt", "prompts")
     yield f"rollouts  {number}{prompts} with {rollout.answers:,} answers, each for {_count(rollout.steps, 'step', 'steps')}"
+    objective = plan.spec.objective
+    if isinstance(objective, Ppo | Grpo) and isinstance(objective.generator, VllmGenerator):
+        where = _address(objective.generator.url)
+        yield f"answers   vLLM server {where}, which must see the run folder at the same path"
     for _, reward in rewards_of(plan.spec):
         match reward:
             case FunctionReward():
                 yield f"reward    function `{reward.name}` of {reward.path}, which runs with your rights"
             case ApiReward():
-                yield f"reward    server {reward.url.partition('://')[2].rpartition('@')[2]}"
+                yield f"reward    server {_address(reward.url)}"
             case ModelReward() | AdapterReward():
                 yield f"reward    {reward.type} {reward.path}"
+
+
+def _address(url: str) -> str:
+    """Return an address without scheme and without what may be a password."""
+    return url.partition("://")[2].rpartition("@")[2]
 
 
 def _epochs(plan: Plan) -> str:

@@ -219,15 +219,16 @@ def _fingerprint(spec: Spec, facts: Facts, batch: Batch, duration: Duration) -> 
 
 
 def _drop_how_answers_come(spec: Spec, data: dict[str, Any]) -> None:
-    """Leave out where servers of rewards are; how answers are drawn counts only where training draws some."""
+    """Leave out where servers are; how answers are drawn counts only where training draws some."""
     if not isinstance(spec.objective, Ppo | Grpo):
         data.pop("generation", None)
         return
     objective = data["objective"]
-    for reward in (objective.get("reward"), *objective.get("rewards", ())):
-        for key in ("url", "timeout_s", "retries", "token_env"):
-            if isinstance(reward, dict):
-                reward.pop(key, None)
+    servers = (objective.get("reward"), *objective.get("rewards", ()), objective.get("generator"))
+    for server in servers:
+        for key in ("url", "timeout_s", "retries", "token_env", "connections"):
+            if isinstance(server, dict):
+                server.pop(key, None)
 
 
 def _digest(data: Any) -> str:

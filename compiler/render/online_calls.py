@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..plan import Plan
-from ..spec import Grpo, Ppo
+from ..spec import Grpo, Ppo, VllmGenerator
 from .calls import Arg, Call, Places, inline
 from .literals import python_literal
 from .reference_calls import reference_args
@@ -26,6 +26,7 @@ def grpo_args(objective: Grpo, plan: Plan, places: Places) -> Iterator[Arg]:
         yield Arg("updates", python_literal(objective.updates))
     if objective.beta:
         yield Arg("beta", python_literal(float(objective.beta)))
+    yield from _generator(objective)
     yield from reference_args(plan, places)
 
 
@@ -43,7 +44,24 @@ def ppo_args(objective: Ppo, plan: Plan, places: Places) -> Iterator[Arg]:
     for name in ("whiten_rewards", "normalize_scores"):
         if getattr(objective, name):
             yield Arg(name, "True")
+    yield from _generator(objective)
     yield from reference_args(plan, places)
+
+
+def _generator(objective: Grpo | Ppo) -> Iterator[Arg]:
+    """Yield what answers, where that is not the policy itself."""
+    server = objective.generator
+    if not isinstance(server, VllmGenerator):
+        return
+    args = [
+        Arg("", python_literal(server.url)),
+        Arg("connections", python_literal(server.connections)),
+        Arg("timeout_s", python_literal(float(server.timeout_s))),
+        Arg("retries", python_literal(server.retries)),
+    ]
+    if server.token_env is not None:
+        args.append(Arg("token_env", python_literal(server.token_env)))
+    yield Arg("generator", inline(Call("objectives.VllmServer", tuple(args)), 20))
 
 
 def _sampling(plan: Plan) -> Iterator[Arg]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts
-from ..spec import ApiReward, Grpo, Ppo, Spec
+from ..spec import ApiReward, Grpo, Ppo, Spec, VllmGenerator
+from .generators import GENERATOR, generator_of
 from .look import note
 from .rewards import rewards_of
 from .rule import Rule
@@ -147,9 +148,9 @@ def check_room(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
 
 
 def check_patience(spec: Spec) -> Iterator[Diagnostic]:
-    """A reward server may be asked for longer than the processes wait for each other.
+    """A server may be asked for longer than the processes wait for each other.
 
-    One process asks, the others wait for it. What it takes at the most is the time for each attempt and the pauses
+    Processes wait for the one that asks. What it takes at the most is the time for each attempt and the pauses
     between them: 1, 2, 4, ... seconds, 30 at the most.
 
     Fails:
@@ -173,16 +174,23 @@ def check_patience(spec: Spec) -> Iterator[Diagnostic]:
     processes = 2
     ```
     """
-    for path, reward in rewards_of(spec):
-        if not isinstance(reward, ApiReward) or not 0 <= reward.retries < 10**6:
+    servers: list[tuple[str, SpecPath, ApiReward | VllmGenerator]] = [
+        ("reward", path, reward)
+        for path, reward in rewards_of(spec)
+        if isinstance(reward, ApiReward)
+    ]
+    if (generator := generator_of(spec)) is not None:
+        servers.append(("vLLM", GENERATOR, generator))
+    for name, path, server in servers:
+        if not 0 <= server.retries < 10**6:
             continue
-        pauses = sum(min(2**n, 30) for n in range(min(reward.retries, 6)))
-        pauses += 30 * max(reward.retries - 6, 0)
-        longest = reward.timeout_s * (reward.retries + 1) + pauses
+        pauses = sum(min(2**n, 30) for n in range(min(server.retries, 6)))
+        pauses += 30 * max(server.retries - 6, 0)
+        longest = server.timeout_s * (server.retries + 1) + pauses
         if longest > spec.deepspeed.timeout_s:
             yield warning(
                 "O115",
-                f"the reward server may be asked for {longest:,.0f} s, processes wait {spec.deepspeed.timeout_s:,} s for each other",
+                f"the {name} server may be asked for {longest:,.0f} s, processes wait {spec.deepspeed.timeout_s:,} s for each other",
                 (*path, "timeout_s"),
                 helps=("lower `timeout_s` or `retries`, or raise `deepspeed.timeout_s`",),
             )
@@ -237,6 +245,6 @@ RULES = (
     Rule("O107", "answers that cannot differ", pure=check_drawn),
     Rule("O108", "generation from a stream", pure=check_generating),
     Rule("O109", "no room for answers", factual=check_room),
-    Rule("O115", "patience with a reward server", pure=check_patience),
+    Rule("O115", "patience with a server", pure=check_patience),
     Rule("O116", "answers from the likeliest tokens", pure=check_truncated),
 )

@@ -10,6 +10,7 @@ from ..facts.named import function_rewards
 from ..names import nearest
 from ..spec import AdapterReward, ApiReward, Freeze, Full, Grpo, Lisa, LnTuning, Ppo, Spec
 from .common import VIRTUAL
+from .generators import GENERATOR, generator_of
 from .look import listed
 from .rule import Rule
 
@@ -79,7 +80,7 @@ def check_adapter(spec: Spec) -> Iterator[Diagnostic]:
 
 
 def check_url(spec: Spec) -> Iterator[Diagnostic]:
-    """The address of a reward server is none that can be asked.
+    """The address of a server is none that can be asked.
 
     Fails:
     ```toml
@@ -98,13 +99,20 @@ def check_url(spec: Spec) -> Iterator[Diagnostic]:
     sources = [{ format = "prompt", path = "data/prompts.jsonl" }]
     ```
     """
-    for path, reward in rewards_of(spec):
-        if isinstance(reward, ApiReward) and not _is_address(reward.url):
+    addresses = [
+        (path, reward.url, "http://localhost:8000/score")
+        for path, reward in rewards_of(spec)
+        if isinstance(reward, ApiReward)
+    ]
+    if (server := generator_of(spec)) is not None:
+        addresses.append((GENERATOR, server.url, "http://localhost:8000"))
+    for path, url, such in addresses:
+        if not _is_address(url):
             yield error(
                 "O111",
                 "`url` is no address that starts with `http://` or `https://`",
                 (*path, "url"),
-                helps=("write the whole address, such as `http://localhost:8000/score`",),
+                helps=(f"write the whole address, such as `{such}`",),
             )
 
 

@@ -371,6 +371,40 @@ Reward = FunctionReward | ApiReward | ModelReward | AdapterReward
 
 
 @section
+class PolicyGenerator:
+    """The policy itself."""
+
+    type: Literal["policy"] = "policy"
+    """`policy`: the model that is trained answers, by transformers, on any device."""
+
+
+@section
+class VllmGenerator:
+    """A vLLM server, which is given the policy before each rollout (GPU)."""
+
+    type: Literal["vllm"]
+    """`vllm`: a server that you start; it must see the run folder at the same path."""
+
+    url: str
+    """Its address without `/v1`, starting with `http://` or `https://`."""
+
+    connections: int = 64
+    """Answers that are asked for at the same time."""
+
+    timeout_s: float = 120.0
+    """Seconds an answer may take."""
+
+    retries: int = 5
+    """Attempts after a failure, each later than the one before."""
+
+    token_env: str | None = None
+    """Name of the environment variable with its API key."""
+
+
+Generator = PolicyGenerator | VllmGenerator
+
+
+@section
 class Ppo:
     """Proximal policy optimization (Schulman et al. 2017, arXiv:1707.06347) on a reward."""
 
@@ -379,6 +413,9 @@ class Ppo:
 
     reward: Reward
     """Where rewards come from."""
+
+    generator: Generator = field(factory=PolicyGenerator)
+    """What makes the answers."""
 
     reference: Reference = field(factory=StartReference)
     """What the policy is held near."""
@@ -444,6 +481,9 @@ class Grpo:
 
     updates: int = 1
     """Optimizer steps on each batch of answers."""
+
+    generator: Generator = field(factory=PolicyGenerator)
+    """What makes the answers."""
 
     reference: Reference = field(factory=StartReference)
     """What the policy is held near."""

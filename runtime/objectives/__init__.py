@@ -14,6 +14,7 @@ from .references import AdapterAtStart, AdapterOff
 from .reward import RewardModel
 from .sft import Sft
 from .token_losses import Asft, Dft, Eaft, LabelSmoothing
+from .vllm_server import VllmServer
 
 __all__ = [
     "AdapterAtStart",
@@ -36,4 +37,5 @@ __all__ = [
     "Sampling",
     "Sft",
     "SimPo",
+    "VllmServer",
 ]

@@ -17,6 +17,7 @@ from .online import Experience, OnlineObjective, Sampling, num_answers, of_token
 from .policy_losses import clipped, k3, sequence_log_ratios
 from .references import Reference
 from .scores import sum_rows
+from .vllm_server import VllmServer
 
 Kind = Literal["grpo", "dr-grpo", "dapo", "gspo"]
 
@@ -42,12 +43,17 @@ class Grpo(OnlineObjective):
         clip_low: float = 0.2,
         clip_high: float = 0.2,
         updates: int = 1,
+        generator: VllmServer | None = None,
         reference: Reference | None = None,
         router_loss: float | None = None,
     ) -> None:
         """Take the numbers; `updates` are the steps on each batch of answers."""
         super().__init__(
-            rewards=rewards, sampling=sampling, reference=reference, router_loss=router_loss
+            rewards=rewards,
+            sampling=sampling,
+            generator=generator,
+            reference=reference,
+            router_loss=router_loss,
         )
         self.group_size, self.passes = group_size, updates
         self.loss, self.beta = loss, beta

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,13 @@ from ..rewards.base import Reward
 from .base import Batch, Objective
 from .chunked import Wanted
 from .references import Reference
+
+if TYPE_CHECKING:
+    from .vllm_server import VllmServer
+
+
+GAP = "generator_gap"
+"""How far log-probabilities of a server's answers are from the policy's, a token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,16 +83,19 @@ class OnlineObjective(Objective):
         *,
         rewards: Sequence[Reward],
         sampling: Sampling,
+        generator: VllmServer | None = None,
         reference: Reference | None = None,
         router_loss: float | None = None,
     ) -> None:
-        """Take what scores answers and how they are drawn."""
+        """Take what scores answers and how they are drawn; without `generator` the policy answers itself."""
         super().__init__(router_loss=router_loss, reference=reference)
         self.rewards = list(rewards)
         self.sampling = sampling
+        self.generator = generator
         self.reward_names = _unique([reward.name for reward in self.rewards])
         each = [f"reward/{name}" for name in self.reward_names] if len(self.rewards) > 1 else []
-        self.tally = type(self.tally)((*self.shared_measures, *each, *self.own_measures))
+        gap = (GAP,) if generator is not None else ()
+        self.tally = type(self.tally)((*self.shared_measures, *each, *self.own_measures, *gap))
 
     @property
     def steps_per_rollout(self) -> int:

@@ -18,6 +18,7 @@ from .policy_losses import clipped, value_losses
 from .references import Reference
 from .scores import Scores, next_values
 from .values import Values
+from .vllm_server import VllmServer
 
 
 class Ppo(OnlineObjective):
@@ -54,12 +55,17 @@ class Ppo(OnlineObjective):
         gae_lambda: float = 0.95,
         whiten_rewards: bool = False,
         normalize_scores: bool = False,
+        generator: VllmServer | None = None,
         reference: Reference | None = None,
         router_loss: float | None = None,
     ) -> None:
         """Take the numbers; `epochs` are the passes over the answers of a rollout."""
         super().__init__(
-            rewards=rewards, sampling=sampling, reference=reference, router_loss=router_loss
+            rewards=rewards,
+            sampling=sampling,
+            generator=generator,
+            reference=reference,
+            router_loss=router_loss,
         )
         self.buffer_batches, self.passes = buffer_batches, epochs
         self.controller = KlController(kl_start, kl_target)

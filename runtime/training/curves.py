@@ -42,6 +42,7 @@ GROUPS = (
         ("endless_share", "empty_share", "clip_share", "value_clip_share", "equal_groups"),
     ),
     Group("entropy", "entropy (nats)", ("entropy",)),
+    Group("generator_gap", "server's log-probabilities, off by (nats a token)", ("generator_gap",)),
     Group("policy_loss", "parts of the loss", ("policy_loss", "value_loss")),
     Group("sft_loss", "loss of the chosen answers", ("sft_loss",)),
     Group("router_loss", "loss of the routers", ("router_loss",)),

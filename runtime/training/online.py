@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..data.batches import shared
+from ..data.batches import lengths_of, shared
 from ..data.ends import stop_tokens
+from ..models.adapters import is_adapted
 from ..models.adapters.switching import evaluating
 from ..objectives.chunked import Wanted
-from ..objectives.online import Experience, OnlineObjective
+from ..objectives.online import GAP, Experience, OnlineObjective
 from ..objectives.values import without_values, write_values
+from ..objectives.vllm_server import Drawn
 from ..rewards.base import Answered, checked
 from ..together import agreed, everyones
 from .evaluation import Evaluation
@@ -26,6 +28,10 @@ from .trainer import Trainer
 
 EVALUATION = 2**32
 """Takes the place of a rollout's number in the seeds of evaluations."""
+GENERATOR = "policy"
+"""Folder of the run where a server finds the policy."""
+MOST_GAP = 1.0
+"""Nats a token; other number formats and kernels make a few hundredths, 4-bit weights a few tenths."""
 ROLLOUT = "rollout.pt"
 """File of a checkpoint with the answers that are still in use, and what goes on from one rollout to the next."""
 
@@ -69,11 +75,31 @@ class OnlineTrainer(Trainer):
         ]
         given["session"].say(f"rewards: {', '.join(attached)}")
         super().__init__(**{**given, "batches": self.order})
+        self._attach_generator()
         self.number = -1
         self.experience: Experience | None = None
         self.generated_tokens = 0
         named = self.model.generation_config.eos_token_id
         self.ends = frozenset(stop_tokens(self.processing_class, named))
+
+    def _attach_generator(self) -> None:
+        if self.objective.generator is None:
+            return
+        prompts = [*lengths_of(self.samples), *lengths_of(self.evaluation)]
+        told = self.objective.generator.attach(
+            Path(GENERATOR).absolute(),
+            is_adapter=is_adapted(self.model),
+            longest=max(prompts) + self.objective.sampling.max_new_tokens,
+        )
+        self.session.say(f"answers: {told}")
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train; a server forgets the policy in the end."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            if self.objective.generator is not None and self.session.is_main:
+                self.objective.generator.leave()
 
     # Data
 
@@ -172,31 +198,79 @@ class OnlineTrainer(Trainer):
         return Experience(list(asked), prompts, answers, self._scored(answered))
 
     def _generated(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[list[int]]:
-        """Return the tokens of answers; each process makes its share, those of a batch together."""
+        """Return the tokens of answers; each process makes its share, or asks for it."""
         share = share_of(len(prompts), self.session.rank, self.session.num_ranks)
+        mine, own_seeds = [prompts[at] for at in share], [seeds[at] for at in share]
+        by = self._by_policy if self.objective.generator is None else self._by_server
+        with self.session.clock.phase("generate"):
+            # Where answers do not divide, the last processes made some a second time.
+            answers = [a for part in everyones(by(mine, own_seeds)) for a in part][: len(prompts)]
+        self.generated_tokens += sum(map(len, answers))
+        return answers
+
+    def _by_policy(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[list[int]]:
+        """Let the policy answer, those of a batch together."""
         size = -(-self.answers_per_step // self.session.num_ranks)
 
         def work() -> list[list[int]]:
-            parts = (share[start : start + size] for start in range(0, len(share), size))
             return [
                 answer
-                for chosen in parts
+                for start in range(0, len(prompts), size)
                 for answer in generate(
                     self.model,
-                    [prompts[at] for at in chosen],
+                    prompts[start : start + size],
                     sampling=self.objective.sampling,
-                    seeds=[seeds[at] for at in chosen],
+                    seeds=seeds[start : start + size],
                     ends=self.ends,
                     pad_token_id=int(self.processing_class.pad_token_id),
                     device=self.args.device,
                 )
             ]
 
-        with self.session.clock.phase("generate"):
-            # Where answers do not divide, the last processes made some a second time.
-            answers = [a for part in everyones(agreed(work)) for a in part][: len(prompts)]
-        self.generated_tokens += sum(map(len, answers))
-        return answers
+        return agreed(work)
+
+    def _by_server(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[list[int]]:
+        """Let a server answer that has just been given the policy, and see that it has it."""
+        generator = self.objective.generator
+        assert generator is not None
+        generator.give(self.write_as_it_is)
+        drawn = agreed(
+            lambda: generator.answer(
+                prompts, sampling=self.objective.sampling, seeds=seeds, ends=self.ends
+            )
+        )
+        self._compare(prompts, drawn)
+        return [one.tokens for one in drawn]
+
+    def _compare(self, prompts: Sequence[list[int]], drawn: Sequence[Drawn]) -> None:
+        """Measure how far the server's log-probabilities of a few answers are from the policy's.
+
+        Raises:
+            UserError: (ENVIRONMENT) so far that it has another model.
+        """
+        few = range(min(self.micro_size.samples or 1, len(drawn)))
+        experience = Experience(
+            list(few),
+            [prompts[at] for at in few],
+            [drawn[at].tokens for at in few],
+            torch.zeros((1, len(few))),
+        )
+        batch = self._prepare_inputs(self._batch(experience, few))
+        own_n = self.objective.scorer(self.model_wrapped, batch, Wanted()).log_probs.float().cpu()
+        gaps = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        for at, own in zip(
+            few, parts_of(own_n, [len(drawn[at].tokens) for at in few]), strict=True
+        ):
+            theirs = torch.tensor(drawn[at].log_probs)
+            gaps[0] += (own[: len(theirs)] - theirs).abs().sum().double()
+            gaps[1] += len(theirs)
+        self._reduce(gaps)
+        gap = float(gaps[0] / gaps[1].clamp(min=1))
+        if gap > MOST_GAP:
+            assert self.objective.generator is not None
+            raise self.objective.generator.stranger(gap)
+        if self.session.is_main:
+            self.objective.tally.add(GAP, torch.tensor([gap]))
 
     def rollout_report(self) -> dict[str, Any]:
         """Return how many tokens were generated, and how fast."""
@@ -283,7 +357,8 @@ class OnlineTrainer(Trainer):
     def _write_weights(self, folder: Path, state: dict[str, Tensor]) -> None:
         state, head = without_values(state)
         super()._write_weights(folder, state)
-        if head:
+        # A server reads all weights in its folder.
+        if head and folder.parent.name != GENERATOR:
             write_values(folder, head)
 
     def load_objective(self, checkpoint: Path | None) -> None:

@@ -402,10 +402,14 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
     def save_weights(self, folder: Path) -> None:
         """Write adapter or model with its tokenizer in the Hugging Face layout; all processes must call it."""
         with averaged(self.basic_optimizer), self.average.in_place():
-            state = _consolidated(self.model_wrapped, self.model)
-            with gathered(*prompt_parameters(self.model)):
-                if self.session.is_main:
-                    self._write_weights(folder, state)
+            self.write_as_it_is(folder)
+
+    def write_as_it_is(self, folder: Path) -> None:
+        """Write the weights that are in place now; all processes must call it."""
+        state = _consolidated(self.model_wrapped, self.model)
+        with gathered(*prompt_parameters(self.model)):
+            if self.session.is_main:
+                self._write_weights(folder, state)
 
     def _write_weights(self, folder: Path, state: dict[str, Tensor]) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -33,6 +33,7 @@ rewards = [
     { type = "api", url = "http://localhost:8000/score", weight = 0.5 },
 ]
 """
+VLLM = 'generator = { type = "vllm", url = "http://host:8000", token_env = "VLLM_KEY" }'
 PPO = """
 [objective]
 type = "ppo"
@@ -97,6 +98,7 @@ def test_steps_that_are_given_stay(folder: Path) -> None:
         ("weight = 0.5", "weight = 0.6", True),
         ("localhost:8000", "localhost:9000", False),
         ("weight = 0.5", "weight = 0.5, retries = 2, timeout_s = 5.0", False),
+        ("updates = 3", f"updates = 3\n{VLLM}", True),
     ],
 )
 def test_what_makes_another_run(folder: Path, old: str, new: str, is_other: bool) -> None:
@@ -132,3 +134,19 @@ def test_the_program_shows_the_numbers(folder: Path) -> None:
     shown = render_files(plan(folder, PPO))["train.py"]
     assert "# 32 answers are made at once, for 6 steps" in shown
     assert "reference=objectives.AdapterOff()," in shown
+
+
+def test_a_server_that_answers_is_shown(folder: Path) -> None:
+    """Plan and program say who answers; another address is no other run."""
+    made = plan(folder, GRPO + VLLM)
+    text = describe(made, [])
+    assert "vLLM server host:8000, which must see the run folder at the same path" in text
+    program = " ".join(render_files(made)["train.py"].split())
+    assert (
+        'generator=objectives.VllmServer( "http://host:8000", connections=64, timeout_s=120.0, '
+        'retries=5, token_env="VLLM_KEY",'
+    ) in program
+    moved = plan(folder, GRPO + VLLM.replace("//host", "//other"))
+    assert moved.fingerprint == made.fingerprint
+    alone = plan(folder, PPO + VLLM.replace(', token_env = "VLLM_KEY"', ""))
+    assert "objectives.VllmServer(" in render_files(alone)["train.py"]

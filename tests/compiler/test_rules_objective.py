@@ -27,6 +27,15 @@ def of(findings: tuple[Diagnostic, ...], code: str) -> list[Diagnostic]:
     return [item for item in findings if item.code == code]
 
 
+def generated_by(server: str, method: str = "") -> str:
+    """Return a spec of GRPO whose answers a vLLM server makes."""
+    return (
+        '[objective]\ntype = "grpo"\ngroup_size = 2\n'
+        f'rewards = [{{ type = "function", path = "rewards.py" }}]\n'
+        f'generator = {{ type = "vllm", {server} }}\n{PROMPTS}[method]\ntype = "lora"\n{method}\n'
+    )
+
+
 WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "function": (
         ppo('type = "function", path = "rewards.py", name = "rewad"'),
@@ -45,6 +54,50 @@ WORDINGS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "O111",
         "`url` is no address that starts with `http://` or `https://`",
         ("write the whole address, such as `http://localhost:8000/score`",),
+    ),
+    "server": (
+        generated_by('url = "localhost:8000"'),
+        "O111",
+        "`url` is no address that starts with `http://` or `https://`",
+        ("write the whole address, such as `http://localhost:8000`",),
+    ),
+    "connections": (
+        generated_by('url = "http://localhost:8000", connections = 0'),
+        "T210",
+        "`objective.generator.connections` is 0, allowed is at least 1",
+        (),
+    ),
+    "impatient": (
+        generated_by('url = "http://localhost:8000", timeout_s = 600'),
+        "O115",
+        "the vLLM server may be asked for 3,631 s, processes wait 1,800 s for each other",
+        ("lower `timeout_s` or `retries`, or raise `deepspeed.timeout_s`",),
+    ),
+    "generator of DoRA": (
+        generated_by('url = "http://localhost:8000"', "dora = true"),
+        "O117",
+        "a vLLM server does not take DoRA",
+        ("leave it out, or leave `generator` out: then the policy answers itself",),
+    ),
+    "generator of PiSSA": (
+        generated_by('url = "http://localhost:8000"', 'init = { type = "pissa" }'),
+        "O117",
+        "a vLLM server does not take a start that changes the base",
+        ("leave it out, or leave `generator` out: then the policy answers itself",),
+    ),
+    "generator of OFT": (
+        generated_by('url = "http://localhost:8000"').replace('"lora"', '"oft"'),
+        "O117",
+        "a vLLM server does not take an adapter of `oft`",
+        (
+            'use `type = "lora"` or train whole weights, or leave `generator` out: then the policy answers itself',
+        ),
+    ),
+    "generator without a cache": (
+        generated_by('url = "http://localhost:8000"') + "[generation]\nkv_cache = false\n",
+        "O117",
+        "a vLLM server does not take generation without its cache",
+        ("leave it out, or leave `generator` out: then the policy answers itself",),
     ),
     "group": (
         '[objective]\ntype = "grpo"\ngroup_size = 3\n'

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from tunec.runtime import json_server
 from tunec.runtime.errors import UserError
-from tunec.runtime.rewards import Answered, ApiReward, FunctionReward, api
+from tunec.runtime.rewards import Answered, ApiReward, FunctionReward
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "rewards"
 ANSWERED = [
@@ -171,7 +172,7 @@ def served() -> Iterator[Served]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses between attempts, which take no time here."""
     found: list[float] = []
-    monkeypatch.setattr(api, "pause", found.append)
+    monkeypatch.setattr(json_server, "pause", found.append)
     return found
 
 
