@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import inprocess
+import runs
 from methods import METHODS
 from tunec.runtime import models
 from tunec.runtime.errors import UserError
@@ -226,12 +227,17 @@ KINDS = {
 }
 
 
+def write_prompts(room: Path) -> None:
+    """Write questions like those of the pairs."""
+    prompts = "".join(json.dumps({"prompt": f"What is {n}?"}) + "\n" for n in range(8))
+    (room / "data" / "prompts.jsonl").write_text(prompts)
+
+
 @pytest.mark.parametrize("stage", [0, 3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_ppo(room: Path, kind: str, stage: int) -> None:
     """PPO runs on every kind of reward model, plain and under ZeRO-3, and saves the policy's adapter alone."""
-    prompts = "".join(json.dumps({"prompt": f"What is {n}?"}) + "\n" for n in range(8))
-    (room / "data" / "prompts.jsonl").write_text(prompts)
+    write_prompts(room)
     apart = "persistence_threshold = 0\n" if stage == 3 else ""
     text = (
         f'{METHODS["lora"].spec}[objective]\ntype = "ppo"\nreward = {KINDS[kind]}\n{ONLINE}'
@@ -245,3 +251,38 @@ def test_ppo(room: Path, kind: str, stage: int) -> None:
     assert any("score" in row for row in rows)
     assert not (run_dir / "final" / "reward").exists()
     assert trainer is not None
+
+
+@pytest.mark.heavy
+def test_two_processes_score_as_one(room: Path) -> None:
+    """Each process scores its share, by an adapter, a whole model, and one whose weights are spread over both."""
+    write_prompts(room)
+    both = "[launch]\nprocesses = 2\n[deepspeed]\nzero_stage = {}\n"
+    lora, full = METHODS["lora"].spec, METHODS["full"].spec
+    grpo = '[objective]\ntype = "grpo"\ngroup_size = 2\nrewards = [{}]\n'
+    ppo = '[objective]\ntype = "ppo"\nreward = {}\n'
+    cases = {
+        "ppo-adapter": (lora + ppo.format(KINDS["adapter"]), 2, ""),
+        "ppo-model": (lora + ppo.format(KINDS["model"]), 3, "persistence_threshold = 0\n"),
+        "grpo-model": (full + grpo.format(KINDS["model"]), 3, "persistence_threshold = 0\n"),
+        "grpo-merged": (lora + grpo.format(KINDS["merged"]), 0, ""),
+    }
+    shared = []
+    for name, (text, stage, more) in cases.items():
+        for ranks in ("", both.format(stage) + more):
+            run_dir = inprocess.compiled(
+                room, text + ONLINE + ranks, f"{name}-{'2' if ranks else '1'}"
+            )
+            inprocess.prepare(run_dir)
+            if ranks:
+                shared.append(run_dir)
+            else:
+                inprocess.train(run_dir)
+    inprocess.on_two_ranks(shared)
+    for run_dir in shared:
+        alone = runs.metrics(run_dir.with_name(f"{run_dir.name[:-1]}1"))
+        assert "reward" in alone[0]
+        for row, expected in zip(runs.metrics(run_dir), alone, strict=True):
+            for name in row.keys() - {"tokens_per_s"}:
+                wanted = pytest.approx(expected[name], rel=1e-3, abs=1e-5)
+                assert row[name] == wanted, (run_dir.name, name)

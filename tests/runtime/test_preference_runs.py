@@ -266,15 +266,20 @@ def test_a_stream(room: Path) -> None:
 
 @pytest.mark.heavy
 def test_two_ranks(room: Path) -> None:
-    """Two processes give the numbers of one: KL and running means are taken over both."""
+    """Two processes give the numbers of one: KL and running means are taken over both, and a reference is of both."""
     compared = []
-    for name in ("sigmoid", "bco", "kto"):
-        alone, _ = trained(room, name, "[batch]\nglobal_size = 4\nmicro_size = 2\n", f"{name}-1")
-        both = inprocess.compiled(
-            room,
-            spec(name, "[batch]\nglobal_size = 4\nmicro_size = 1\n[launch]\nprocesses = 2\n"),
-            f"{name}-2",
-        )
+    cases = {
+        "sigmoid": ("sigmoid", "", ""),
+        "bco": ("bco", "", ""),
+        "kto": ("kto", "", ""),
+        # A second model is the reference, its weights spread over both as those of the policy are.
+        "copy": ("sigmoid", '[method]\ntype = "full"\n', ZERO_3),
+    }
+    for case, (name, method, stage) in cases.items():
+        alone_batch = "[batch]\nglobal_size = 4\nmicro_size = 2\n"
+        alone, _ = trained(room, name, method + alone_batch, f"{case}-1")
+        batch = "[batch]\nglobal_size = 4\nmicro_size = 1\n[launch]\nprocesses = 2\n"
+        both = inprocess.compiled(room, spec(name, method + batch + stage), f"{case}-2")
         inprocess.prepare(both)
         compared.append((alone, both))
     inprocess.on_two_ranks([both for _, both in compared])

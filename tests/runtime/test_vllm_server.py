@@ -277,3 +277,23 @@ def test_a_dead_server_and_a_missing_key(
     nameless = Scripted(models=(200, {"data": []}))
     with vllm.serving(nameless) as served, pytest.raises(UserError, match="names no model"):
         attached(served.url, tmp_path)
+
+
+@pytest.mark.heavy
+def test_two_processes_ask_for_their_shares(room: Path) -> None:
+    """Adapters and whole weights, also spread over the processes, reach the server; the numbers are those of one."""
+    two = "[launch]\nprocesses = 2\n[deepspeed]\nzero_stage = {}\n"
+    cases = {"lora": (LORA, "2"), "full": (FULL, "3\npersistence_threshold = 0")}
+    shared = []
+    for name, (method, stage) in cases.items():
+        inprocess.train(made(room, f"{name}-one", GRPO, method, None))
+        with vllm.serving(vllm.StandIn(room / "model")) as served:
+            spec = method + two.format(stage)
+            shared.append(made(room, f"{name}-two", GRPO, spec, served.url))
+            inprocess.on_two_ranks(shared[-1:])
+        assert served.adapters == {}
+        assert not (shared[-1] / "policy").exists()
+    for name, run_dir in zip(cases, shared, strict=True):
+        alone = numbers(room / "runs" / f"{name}-one")
+        for row, expected in zip(numbers(run_dir), alone, strict=True):
+            assert row == pytest.approx(expected, rel=1e-3, abs=1e-5), name
