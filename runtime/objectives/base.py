@@ -31,6 +31,8 @@ class Objective:
     """Names of what is measured beside the loss, in training and evaluation."""
     eval_measures: tuple[str, ...] = ()
     """Names of what is measured in evaluations alone."""
+    headline: ClassVar[str] = ""
+    """What is measured that progress shows beside the loss."""
     gives_perplexity: bool = False
     """Whether the loss of an evaluation is a mean cross-entropy of tokens, whose exponential is the perplexity."""
     looks_ahead: bool = False

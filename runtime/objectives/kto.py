@@ -42,6 +42,7 @@ class Kto(Objective):
     the mean loss of their tokens.
     """
 
+    headline = "accuracy"
     measures: ClassVar[tuple[str, ...]] = (
         "accuracy",
         "margin",

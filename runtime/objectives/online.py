@@ -68,6 +68,7 @@ class OnlineObjective(Objective):
     a batch a step.
     """
 
+    headline = "reward"
     own_measures: ClassVar[tuple[str, ...]] = ()
     """Names of what is measured beside what all such objectives do."""
     shared_measures: ClassVar[tuple[str, ...]] = (

@@ -69,6 +69,7 @@ class PairObjective(Objective):
     `sft_weight` weighs the mean loss of each chosen answer's tokens, which is added to the loss of its pair.
     """
 
+    headline = "accuracy"
     measures: ClassVar[tuple[str, ...]] = (
         "accuracy",
         "margin",

@@ -26,6 +26,7 @@ def pair_losses(chosen_b: Tensor, rejected_b: Tensor, margin_b: Tensor, center: 
 class RewardModel(Objective):
     """The pairwise logistic loss, a mean over pairs."""
 
+    headline = "accuracy"
     measures: ClassVar[tuple[str, ...]] = ("accuracy", "margin", "chosen_score", "rejected_score")
 
     def __init__(self, *, center: float = 0.0) -> None:

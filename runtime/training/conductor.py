@@ -43,6 +43,7 @@ class Conductor(
         self.window_loss = 0.0
         self.window_steps = 0
         self.window_measures: dict[str, list[float]] = {}
+        self.headline = ""
         self.router_loss: float | None = None
         self.metrics: MetricsFile | None = None
         self.progress: Progress | None = None
@@ -102,7 +103,12 @@ class Conductor(
         flag = torch.tensor(int(trainer.session.life.stop_requested()), device=args.device)
         trainer._reduce(flag, torch.distributed.ReduceOp.MAX)
         self.router_loss = trainer.router_loss()
-        for name, found in trainer.measured().items():
+        measured = trainer.measured()
+        if name := trainer.objective.headline:
+            # Rewards stand in the first step of a rollout alone.
+            of_step = means(measured).get(name)
+            self.headline = self.headline if of_step is None else f"{name} {of_step:.3f}"
+        for name, found in measured.items():
             known = self.window_measures.get(name, [0.0, 0.0])
             self.window_measures[name] = [a + b for a, b in zip(known, found, strict=True)]
         last = step >= trainer.num_steps
@@ -168,7 +174,7 @@ class Conductor(
         seconds = max(time.monotonic() - self.trainer.started, 1e-9)
         rate = self.trainer.rate_tokens / seconds
         if self.progress:
-            self.progress.step(step, loss=loss, tokens_per_s=rate)
+            self.progress.step(step, loss=loss, tokens_per_s=rate, measured=self.headline)
         self.last_logs, self.rate = logs, rate
         is_due = self.occasions.logs(step, ends_epoch=self.ends_epoch)
         if is_due or step == self.trainer.num_steps:

@@ -28,20 +28,24 @@ class Progress:
                 bar_format="{desc}{percentage:3.0f}%|{bar}| {n}/{total} [{elapsed}<{remaining}{postfix}]",
             )
 
-    def step(self, step: int, *, loss: float, tokens_per_s: float) -> None:
-        """Show that `step` is done."""
+    def step(self, step: int, *, loss: float, tokens_per_s: float, measured: str = "") -> None:
+        """Show that `step` is done; `measured` stands beside its loss."""
+        # Losses of GRPO are around 0: no `-0.0000`.
+        loss = round(loss, 4) + 0.0
         if self.bar is not None:
-            self.bar.set_postfix_str(
-                f"loss {loss:.3f}, {tokens_per_s:,.0f} tokens/s", refresh=False
-            )
+            parts = [f"loss {loss:.3f}", measured, f"{tokens_per_s:,.0f} tokens/s"]
+            self.bar.set_postfix_str(", ".join(filter(None, parts)), refresh=False)
             self.bar.update(step - self.bar.n)
         elif step % self.every == 0 or step == self.num_steps:
             left = (time.monotonic() - self.since) / (step - self.first) * (self.num_steps - step)
-            print(
-                f"step {step}/{self.num_steps}  loss {loss:.4f}  {tokens_per_s:,.0f} tokens/s  "
+            parts = [
+                f"step {step}/{self.num_steps}",
+                f"loss {loss:.4f}",
+                measured,
+                f"{tokens_per_s:,.0f} tokens/s",
                 f"{_minutes(left)} left",
-                flush=True,
-            )
+            ]
+            print("  ".join(filter(None, parts)), flush=True)
 
     def say(self, text: str) -> None:
         """Print a line without tearing the bar."""

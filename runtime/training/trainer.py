@@ -235,7 +235,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
     def measured(self) -> dict[str, list[float]]:
         """Return sum and count of what was measured beside the loss in the step that ends, over all processes."""
         tally = self.objective.tally
-        if not tally.names:
+        if not set(tally.names) - set(self.objective.eval_measures):
             return {}
         totals = tally.take(self.args.device)
         self._reduce(totals)

@@ -172,7 +172,7 @@ def test_accumulation_changes_nothing(room: Path) -> None:
             assert value == pytest.approx(large[key], rel=1e-4, abs=1e-6), key
 
 
-def test_several_rewards_and_their_weights(room: Path) -> None:
+def test_several_rewards_and_their_weights(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each is measured by its name, and the reward is their weighed sum; the data's answers arrive with their prompts."""
     several = GRPO.replace(
         'rewards = [{ type = "function", path = "rewards.py" }]',
@@ -184,6 +184,9 @@ def test_several_rewards_and_their_weights(room: Path) -> None:
     for row in numbers(run_dir):
         assert row["reward/known"] == 1.0
         assert row["reward"] == pytest.approx(2 * 1.0 - 0.5 * row["reward/short"])
+    last = f"  reward {numbers(run_dir)[-1]['reward']:.3f}  "
+    (told,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("step 2/2"))
+    assert last in told
 
 
 def test_held_out_prompts_are_answered(room: Path) -> None:
