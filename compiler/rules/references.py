@@ -59,56 +59,11 @@ def keeps_start(spec: Spec) -> Literal["adapter-off", "adapter", "model"]:
         return "model"
     if spec.adapters.paths and spec.adapters.then == "continue":
         return "adapter"
-    # Trained biases are those of the model, and do not go away with the adapter.
+    # Trained biases are those of the model, and do not go away with the adapter; what was taken into it does.
     if not isinstance(method, Lora):
         return "adapter-off"
     is_off_enough = method.bias == "none" and not isinstance(method.init, CHANGES_WEIGHTS)
     return "adapter-off" if is_off_enough else "adapter"
-
-
-def check_init(spec: Spec) -> Iterator[Diagnostic]:
-    """The start cannot be the reference: the adapter's initialisation changes the base weights.
-
-    With an adapter the reference is the model with the adapter switched off. PiSSA, OLoRA, CorDA, LoRA-GA and LoftQ take a
-    part of the weights into the adapter, so what is left without it is not the model the run started from.
-
-    Fails:
-    ```toml
-    [method]
-    init = { type = "pissa" }
-    [objective]
-    type = "dpo"
-    [data]
-    sources = [{ format = "preference", path = "data/pairs.jsonl" }]
-    ```
-    Passes:
-    ```toml
-    [method]
-    init = { type = "pissa" }
-    [objective]
-    type = "dpo"
-    reference = { type = "precomputed" }
-    [data]
-    sources = [{ format = "preference", path = "data/pairs.jsonl" }]
-    ```
-    """
-    found = reference_of(spec)
-    if (
-        found is None
-        or not isinstance(found[1], StartReference)
-        or not isinstance(spec.method, Lora)
-    ):
-        return
-    init = spec.method.init
-    if isinstance(init, CHANGES_WEIGHTS):
-        yield error(
-            "O120",
-            f"`{init.type}` changes the base weights, so the model without its adapter is no reference",
-            ("method", "init"),
-            label="moves a part of the weights into the adapter",
-            labels=(Label(("objective", "type"), "compares with the start"),),
-            helps=("use another `init`, or a reference of `precomputed` or `model`",),
-        )
 
 
 def check_precomputed(spec: Spec) -> Iterator[Diagnostic]:
@@ -333,7 +288,6 @@ def check_sharded(spec: Spec) -> Iterator[Diagnostic]:
 
 
 RULES = (
-    Rule("O120", "start changed by initialisation", pure=check_init),
     Rule("O121", "reference of answers to come", pure=check_precomputed),
     Rule("O122", "second copy of the model", factual=check_second_copy),
     Rule("O123", "reference without weight", pure=check_unused),

@@ -205,16 +205,6 @@ def test_addresses_that_cannot_be_asked(url: str, found: Find) -> None:
     assert codes & {"O111", "T213"}
 
 
-@pytest.mark.parametrize("init", ["pissa", "olora", "corda", "loftq"])
-def test_starts_that_change_the_base(init: str, found: Find) -> None:
-    """Initialisations that move weights into the adapter leave no start to compare with; others do."""
-    text = f'[objective]\ntype = "kto"\n[method]\ninit = {{ type = "{init}" }}\n'
-    assert of(found(text), "O120")
-    assert not of(found(text.replace(init, "gaussian")), "O120")
-    model = 'reference = { type = "model", path = "model" }\n[method]'
-    assert not of(found(text.replace("[method]", model)), "O120")
-
-
 def test_a_second_copy_is_a_note(found: Find) -> None:
     """That memory is needed twice stops nothing; the way around it is named."""
     (finding,) = of(found(f'[objective]\ntype = "dpo"\n{PAIRS}[method]\ntype = "full"\n'), "O122")

@@ -187,6 +187,29 @@ def test_full(room: Path, name: str) -> None:
     assert runs.losses(sharded) == pytest.approx(runs.losses(plain), rel=1e-4)
 
 
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+@pytest.mark.parametrize("name", ["sigmoid", "kto"])
+def test_weights_moved_into_the_adapter(room: Path, monkeypatch: Any, name: str, init: str) -> None:
+    """What the run started from is the model that was given, also where an adapter takes a part of its weights."""
+    method = f'[method]\ninit = {{ type = "{init}" }}\n{AT_START}'
+    start, _ = trained(room, name, method, f"{name}-{init}")
+    given = OBJECTIVES[name] + '\nreference = { type = "model", path = "model" }'
+    monkeypatch.setitem(OBJECTIVES, name, given)
+    model, _ = trained(room, name, method, f"{name}-{init}-model")
+    for row, expected in zip(numbers(start), numbers(model), strict=True):
+        for key, value in expected.items():
+            # At the start margins are rounding errors, and whether they are above 0 is chance.
+            if (row["step"], key) != (0, "eval_accuracy"):
+                assert row[key] == pytest.approx(value, rel=1e-3, abs=1e-5), key
+    assert runs.metrics(start)[0]["eval_margin"] == pytest.approx(0, abs=1e-5)
+    monkeypatch.undo()
+    torn = inprocess.compiled(room, spec(name, method), f"{name}-{init}-torn")
+    inprocess.prepare(torn)
+    assert inprocess.train(torn, stop_after=2).stopped
+    inprocess.train(torn, resume=True)
+    assert numbers(torn) == numbers(start)
+
+
 @pytest.mark.parametrize("name", ["bco", "kto"])
 def test_precomputed(room: Path, monkeypatch: Any, name: str) -> None:
     """Log-probabilities computed beforehand, also of answers to other prompts, give the numbers of the model itself."""
