@@ -212,7 +212,9 @@ def _memory(plan: Plan) -> Iterator[str]:
         ("weights", memory.weights),
         ("gradients", memory.gradients),
         ("optimizer", memory.optimizer),
-        ("activations", memory.activations),
+        ("answers", memory.cache)
+        if memory.cache > memory.activations
+        else ("activations", memory.activations),
         *([("reference", memory.reference)] if memory.reference else []),
         *([("rewards", memory.rewards)] if memory.rewards else []),
         ("other", memory.other),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from attrs import frozen
 
 from ..facts import ModelFacts
-from ..spec import Freeze, Full, Lisa, Spec, Targeted
+from ..spec import Freeze, Full, Grpo, Lisa, PolicyGenerator, Ppo, Spec, Targeted
 from .adapted import adapted
+from .batch import longest_row
 from .counts import trained_blocks
 from .modules import BLOCK, num_blocks
 
@@ -102,7 +103,17 @@ def activation_bytes(spec: Spec, model: ModelFacts, *, micro: int, width: int) -
         total = sum(kept)
     # The final norm, and its result picked for the head.
     ends = 4 * size.hidden
-    return micro * spec.data.max_length * (total + size.passing + ends) * width
+    return micro * longest_row(spec) * (total + size.passing + ends) * width
+
+
+def cache_bytes(spec: Spec, model: ModelFacts, *, answers: int, width: int) -> int:
+    """Return the bytes of keys and values while so many answers are generated, each at its longest."""
+    if not isinstance(spec.objective, Ppo | Grpo) or not spec.generation.kv_cache:
+        return 0
+    if not isinstance(spec.objective.generator, PolicyGenerator):
+        return 0
+    blocks = num_blocks(model) or 0
+    return answers * longest_row(spec) * 2 * sizes(model).keys * blocks * width
 
 
 def hole_bytes(spec: Spec, model: ModelFacts, *, micro: int, width: int, activations: int) -> int:
@@ -117,7 +128,7 @@ def hole_bytes(spec: Spec, model: ModelFacts, *, micro: int, width: int, activat
     if not spec.training.gradient_checkpointing:
         return int(share * activations)
     most = max(_kept(spec, model, sizes(model)), default=0)
-    return blocks * micro * spec.data.max_length * most * width
+    return blocks * micro * longest_row(spec) * most * width
 
 
 def _holes(spec: Spec) -> tuple[float, int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error
 from ..facts.sample_kinds import wanted_by
-from ..spec import Spec
+from ..spec import Grpo, Ppo, Spec
 from .rule import Rule
 from .world import num_processes, processes_path
 
@@ -170,7 +170,7 @@ def check_by_tokens(spec: Spec) -> Iterator[Diagnostic]:
 def check_longest_fits(spec: Spec) -> Iterator[Diagnostic]:
     """The longest sample does not fit into a micro batch.
 
-    A pair takes the room of two sequences.
+    A pair takes the room of two sequences, a generated answer stands behind its prompt.
 
     Fails:
     ```toml
@@ -192,14 +192,17 @@ def check_longest_fits(spec: Spec) -> Iterator[Diagnostic]:
     tokens, data = spec.batch.micro_tokens, spec.data
     if tokens is None or data.pad_multiple < 1:
         return
-    longest = -(-data.max_length // data.pad_multiple) * data.pad_multiple
+    length = longest_row(spec)
+    longest = -(-length // data.pad_multiple) * data.pad_multiple
     longest *= num_together(spec)
     if tokens < longest:
         words = "a sample of" if num_together(spec) == 1 else "a pair of two times"
-        padded = f", {longest:,} padded" if longest % data.max_length else ""
+        if length > data.max_length:
+            words = "a prompt with its answer of"
+        padded = f", {longest:,} padded" if longest % length else ""
         yield error(
             "R815",
-            f"{words} {data.max_length:,} tokens{padded} does not fit into a micro batch of {tokens:,}",
+            f"{words} {length:,} tokens{padded} does not fit into a micro batch of {tokens:,}",
             TOKENS,
             labels=(Label(("data", "max_length"), "tokens of the longest sample"),),
             helps=(f"use a `micro_tokens` of {longest:,} or more, or lower `data.max_length`",),
@@ -210,12 +213,18 @@ def micro_size(spec: Spec) -> int | None:
     """Return the samples of one forward pass, the longest ones by tokens; None where the batch does not tell."""
     batch = spec.batch
     if batch.micro_tokens is not None:
-        return max(1, batch.micro_tokens // max(1, spec.data.max_length * num_together(spec)))
+        return max(1, batch.micro_tokens // max(1, longest_row(spec) * num_together(spec)))
     if batch.micro_size is not None:
         return batch.micro_size
     if not batch.global_size or not batch.accumulation_steps:
         return None
     return batch.global_size // max(1, batch.accumulation_steps * num_processes(spec.launch))
+
+
+def longest_row(spec: Spec) -> int:
+    """Return the most tokens of a sequence in training: those of a prompt and the answer that is generated to it."""
+    answer = spec.generation.max_new_tokens if isinstance(spec.objective, Ppo | Grpo) else 0
+    return spec.data.max_length + answer
 
 
 def num_together(spec: Spec) -> int:

@@ -10,8 +10,8 @@ from ..diagnostics import Diagnostic, Label, error
 from ..facts import Facts
 from ..facts.sample_kinds import wanted_by
 from ..spec import Full, RewardModel, Spec
-from .activations import activation_bytes, hole_bytes
-from .batch import micro_size
+from .activations import activation_bytes, cache_bytes, hole_bytes
+from .batch import longest_row, micro_size
 from .common import WHOLE
 from .counts import trained_and_added
 from .optimizer_memory import average_bytes, state_bytes
@@ -56,6 +56,8 @@ class Memory:
     """Bytes of what the policy is compared with."""
     rewards: int = 0
     """Bytes of reward models."""
+    cache: int = 0
+    """Bytes of keys and values while answers are generated, when there are no activations."""
     reference_saved: int | None = None
     """Bytes that log-probabilities computed beforehand save; None where nothing is."""
 
@@ -63,7 +65,7 @@ class Memory:
     def total(self) -> int:
         """Bytes on the device."""
         states = self.weights + self.gradients + self.optimizer + self.reference
-        return states + self.rewards + self.activations + self.other
+        return states + self.rewards + max(self.activations, self.cache) + self.other
 
 
 def count_parameters(spec: Spec, facts: Facts) -> Parameters | None:
@@ -110,8 +112,16 @@ def estimate(spec: Spec, facts: Facts, micro: int, parameters: Parameters | None
         final=written * width,
         reference=reference_bytes(spec, facts, parameters.total, parameters.trainable, width),
         rewards=reward_bytes(spec, facts, width),
+        cache=cache_bytes(spec, facts.model, answers=_at_once(spec, micro), width=width),
         reference_saved=saved_bytes(spec, facts, parameters.total, parameters.trainable, width),
     )
+
+
+def _at_once(spec: Spec, micro: int) -> int:
+    """Return how many answers a process generates at once: its share of those of a step."""
+    batch, processes = spec.batch, num_processes(spec.launch)
+    total = batch.global_size or micro * (batch.accumulation_steps or 1) * processes
+    return -(-total // max(processes, 1))
 
 
 def check_memory(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
@@ -149,7 +159,10 @@ def check_memory(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:
 def _largest(spec: Spec, memory: Memory, micro: int) -> Iterator[Label]:
     if memory.activations > memory.total / 4:
         size = f"{memory.activations / GIB:.1f} GiB of activations: {micro} samples"
-        yield Label(("data", "max_length"), f"{size} of {spec.data.max_length} tokens")
+        yield Label(("data", "max_length"), f"{size} of {longest_row(spec)} tokens")
+    if memory.cache > max(memory.activations, memory.total / 4):
+        size = f"{memory.cache / GIB:.1f} GiB of keys and values: {_at_once(spec, micro)} answers"
+        yield Label(("generation", "max_new_tokens"), f"{size} at once")
     if memory.weights > memory.total / 4:
         yield Label(("model", "path"), f"{memory.weights / GIB:.1f} GiB of weights")
     if memory.reference > memory.total / 4:
@@ -170,6 +183,8 @@ def _ways_out(spec: Spec, memory: Memory) -> Iterator[str]:
         yield f"lower {size} or `data.max_length`"
         if not spec.training.gradient_checkpointing:
             yield "set `training.gradient_checkpointing = true`"
+    if memory.cache > max(memory.activations, memory.total / 4):
+        yield "lower the answers of a step (`batch`), or `generation.max_new_tokens`"
     if memory.reference > memory.total / 4 and wanted_by(spec.objective) in ("pairs", "labels"):
         yield 'compute the reference beforehand: `reference = { type = "precomputed" }`'
     if isinstance(spec.method, Full) and memory.gradients + memory.optimizer > memory.total / 4:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,24 @@ def test_a_server_that_answers_is_shown(folder: Path) -> None:
     assert moved.fingerprint == made.fingerprint
     alone = plan(folder, PPO + VLLM.replace(', token_env = "VLLM_KEY"', ""))
     assert "objectives.VllmServer(" in render_files(alone)["train.py"]
+
+
+def test_answers_need_memory(folder: Path) -> None:
+    """A sequence in training is a prompt with its answer; while answers are made, their keys and values are kept."""
+    made = plan(folder, GRPO)
+    config = json.loads((folder / "model" / "config.json").read_text())
+    width = config["hidden_size"] // config["num_attention_heads"] * config["num_key_value_heads"]
+    longest = 128 + 8
+    assert made.memory is not None
+    assert made.memory.cache == 16 * longest * 2 * width * config["num_hidden_layers"] * 4
+    served = plan(folder, GRPO + VLLM).memory
+    assert served is not None
+    assert (served.cache, served.activations) == (0, made.memory.activations)
+
+
+def test_a_prompt_with_its_answer_must_fit(folder: Path) -> None:
+    """A micro batch by tokens has room for both."""
+    text = (GRPO + DATA).replace("micro_size = 4", "micro_tokens = 130")
+    found = analyse(tiny.write_spec(folder / "spec.toml", text), {}).diagnostics
+    said = [item.message for item in found if item.code == "R815"]
+    assert said == ["a prompt with its answer of 136 tokens does not fit into a micro batch of 130"]
