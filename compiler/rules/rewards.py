@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error, warning
 from ..facts import Facts
@@ -119,11 +120,14 @@ def check_url(spec: Spec) -> Iterator[Diagnostic]:
 def _is_address(url: str) -> bool:
     scheme, separator, rest = url.partition("://")
     host = rest.partition("/")[0]
-    return (
-        scheme in ("http", "https")
-        and bool(separator and host)
-        and not any(character.isspace() for character in url)
-    )
+    if not (scheme in ("http", "https") and separator and host):
+        return False
+    try:
+        # A port that is no number, or none of a port.
+        urlsplit(url).port  # noqa: B018
+    except ValueError:
+        return False
+    return not any(character.isspace() for character in url)
 
 
 def check_function(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:

@@ -19,6 +19,7 @@ from ..objectives.online import GAP, Experience, OnlineObjective
 from ..objectives.values import without_values, write_values
 from ..objectives.vllm_server import Drawn
 from ..rewards.base import Answered, checked
+from ..storage import disk_errors
 from ..together import agreed, everyones
 from .evaluation import Evaluation
 from .experience import micro_batch, packed, parts_of, unpacked
@@ -233,7 +234,8 @@ class OnlineTrainer(Trainer):
         """Let a server answer that has just been given the policy, and see that it has it."""
         generator = self.objective.generator
         assert generator is not None
-        generator.give(self.write_as_it_is)
+        with disk_errors("the policy for the server", Path()):
+            generator.give(self.write_as_it_is)
         drawn = agreed(
             lambda: generator.answer(
                 prompts, sampling=self.objective.sampling, seeds=seeds, ends=self.ends

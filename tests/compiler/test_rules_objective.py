@@ -198,7 +198,20 @@ def test_reward_files_are_never_run(folder: Path, found: Find) -> None:
     assert not (folder / "ran").exists()
 
 
-@pytest.mark.parametrize("url", ["ftp://a/b", "http://", "http:///x", "https//a", "http://a b", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://a/b",
+        "http://",
+        "http:///x",
+        "https//a",
+        "http://a b",
+        "http://a:b",
+        "http://a:70000",
+        "http://[::1",
+        "",
+    ],
+)
 def test_addresses_that_cannot_be_asked(url: str, found: Find) -> None:
     """An address has a scheme that can be asked, a host, and no blanks."""
     codes = {item.code for item in found(ppo(f'type = "api", url = "{url}"'))}
