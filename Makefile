@@ -1,5 +1,6 @@
 # make demo   train a real 135M-parameter chat model on this machine and talk to it
 # make test   everything that must hold; `make test ARGS="tests/compiler"` for a part
+# make nightly  the same, and every cell of docs/matrix.md instead of a third of them
 # Both set up what they need in .venv, once.
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ ARGS ?=
 # A process for each core, a test file at a time; in their own order, since files of few tests are often the longest.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test fast setup lint clean
+.PHONY: demo test fast nightly setup lint clean
 
 demo: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo/run.sh
@@ -19,6 +20,9 @@ test: setup
 
 fast: setup
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not heavy" $(ARGS)
+
+nightly: setup
+	@$(BIN)/python -m pytest $(PARALLEL) -m "heavy or not heavy" $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy compiler runtime

@@ -12,7 +12,7 @@ Every pair of a method, a quantization of the frozen weights, a ZeRO stage, an o
 LoRA on queries and values with AdamW, stage 0, without quantization (full training where optimizers meet stages).
 
 `runs`: a test of the project compiles it, trains two steps of a tiny model on a CPU, saves, loads what was saved, and finds the same
-logits. `GPU only`: it compiles for a GPU, and is refused for a CPU. A code is the rule that refuses it: `tunec explain CODE` says why.
+logits (a third of each table in `make test`, all in `make nightly`). `GPU only`: it compiles for a GPU, and is refused for a CPU. A code is the rule that refuses it: `tunec explain CODE` says why.
 The names of the rows stand for the specs in `tests/methods.py`, `tests/quantizations.py` and `tests/optimizers.py`.
 
 Written by `UPDATE_GOLDEN=1 pytest tests/matrix`; the tests compare it.
