@@ -45,14 +45,15 @@ class JsonServer:
         *,
         name: str,
         settings: str,
+        contract: str,
         timeout_s: float,
         retries: int,
         token_env: str | None = None,
     ) -> None:
         """Remember whom to ask.
 
-        `name` is what messages call it, `settings` where the spec describes it; `token_env` names the environment
-        variable with the bearer token.
+        `name` is what messages call it, `settings` where the spec describes it, `contract` what it must reply;
+        `token_env` names the environment variable with the bearer token.
         """
         # An address may hold a password: only host and path are told.
         self._parts = urlsplit(url)
@@ -60,6 +61,7 @@ class JsonServer:
         self.where = f"{self._parts.hostname}{port}{self._parts.path}"
         self.name = f"{name} {self.where}"
         self.settings = settings
+        self.contract = contract
         self.timeout_s = timeout_s
         self.retries = retries
         self.token_env = token_env
@@ -88,7 +90,7 @@ class JsonServer:
             start = reply[:60].decode("utf-8", "replace")
             raise UserError(
                 f"{self.name} replied with no JSON: {start!r}",
-                help=f"see `{self.settings}`: is it the address of such a server?",
+                help=self.contract,
             ) from None
 
     def tell(self, told: Any, path: str = "", *, attempts: int | None = None) -> None:

@@ -191,13 +191,19 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(web: Web) -> Iterator[Web]:
     """Serve on a free port of this machine; `web.url` is the address."""
-    handler = type("Handler", (_Handler,), {"web": web})
+    with listening(type("Handler", (_Handler,), {"web": web})) as url:
+        web.url = url
+        yield web
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Answer requests on a free port of this machine; gives the address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    web.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield web
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

@@ -5,24 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..diagnostics import Diagnostic, Label, SpecPath, error
-from ..spec import (
-    CordaInit,
-    Grpo,
-    LoftqInit,
-    Lora,
-    LoraGaInit,
-    OloraInit,
-    PissaInit,
-    Ppo,
-    Spec,
-    VllmGenerator,
-)
+from ..spec import Grpo, Lora, Ppo, Spec, VllmGenerator
 from .common import METHOD_TYPE, WHOLE
+from .references import CHANGES_WEIGHTS
 from .rule import Rule
 
 GENERATOR: SpecPath = ("objective", "generator")
-MOVES_THE_BASE = (PissaInit, OloraInit, CordaInit, LoraGaInit, LoftqInit)
-"""Starts of LoRA that take from the base what they put into the adapter."""
 
 
 def generator_of(spec: Spec) -> VllmGenerator | None:
@@ -97,7 +85,7 @@ def _in_the_way(spec: Spec) -> Iterator[tuple[SpecPath, str, str]]:
         "parameters": ("adapters on parameters of experts", bool(method.parameters)),
         "rank_pattern": ("ranks by pattern", bool(method.rank_pattern)),
         "alpha_pattern": ("scales by pattern", bool(method.alpha_pattern)),
-        "init": ("a start that changes the base", isinstance(method.init, MOVES_THE_BASE)),
+        "init": ("a start that changes the base", isinstance(method.init, CHANGES_WEIGHTS)),
     }
     for name, (words, is_there) in found.items():
         if is_there:

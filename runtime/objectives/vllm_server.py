@@ -62,6 +62,7 @@ class VllmServer:
             url,
             name="the vLLM server",
             settings="objective.generator",
+            contract="it must speak the completions API of vLLM",
             timeout_s=timeout_s,
             retries=retries,
             token_env=token_env,
@@ -233,7 +234,7 @@ class VllmServer:
         shown = text if len(text) <= 120 else f"{text[:117]}..."
         return UserError(
             f"{self._server.name} replied without an answer: {shown}",
-            help="it must speak the completions API of vLLM",
+            help=self._server.contract,
         )
 
 

@@ -36,6 +36,7 @@ class ApiReward:
             url,
             name="the reward server",
             settings="objective.reward",
+            contract='it must reply with `{"scores": [...]}`',
             timeout_s=timeout_s,
             retries=retries,
             token_env=token_env,
@@ -69,7 +70,7 @@ class ApiReward:
         if not isinstance(reply, dict) or "scores" not in reply:
             raise UserError(
                 f"{self._server.name} replied without `scores`",
-                help='it must reply with `{"scores": [...]}`',
+                help=self._server.contract,
             )
         return checked(
             self._server.name,

@@ -235,7 +235,7 @@ class OnlineTrainer(Trainer):
         generator = self.objective.generator
         assert generator is not None
         with disk_errors("the policy for the server", Path()):
-            generator.give(self.write_as_it_is)
+            generator.give(self._write_policy)
         drawn = agreed(
             lambda: generator.answer(
                 prompts, sampling=self.objective.sampling, seeds=seeds, ends=self.ends
@@ -359,9 +359,14 @@ class OnlineTrainer(Trainer):
     def _write_weights(self, folder: Path, state: dict[str, Tensor]) -> None:
         state, head = without_values(state)
         super()._write_weights(folder, state)
-        # A server reads all weights in its folder.
-        if head and folder.parent.name != GENERATOR:
+        if head:
             write_values(folder, head)
+
+    def _write_policy(self, folder: Path) -> None:
+        """Write what answers, without a value head: a server reads all weights in its folder."""
+        with self.whole_weights() as state:
+            if self.session.is_main:
+                super()._write_weights(folder, without_values(state)[0])
 
     def load_objective(self, checkpoint: Path | None) -> None:
         """Go on with the answers of a checkpoint."""

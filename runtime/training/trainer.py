@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -401,15 +403,20 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]
 
     def save_weights(self, folder: Path) -> None:
         """Write adapter or model with its tokenizer in the Hugging Face layout; all processes must call it."""
-        with averaged(self.basic_optimizer), self.average.in_place():
-            self.write_as_it_is(folder)
-
-    def write_as_it_is(self, folder: Path) -> None:
-        """Write the weights that are in place now; all processes must call it."""
-        state = _consolidated(self.model_wrapped, self.model)
-        with gathered(*prompt_parameters(self.model)):
+        with (
+            averaged(self.basic_optimizer),
+            self.average.in_place(),
+            self.whole_weights() as state,
+        ):
             if self.session.is_main:
                 self._write_weights(folder, state)
+
+    @contextmanager
+    def whole_weights(self) -> Iterator[dict[str, Tensor]]:
+        """Inside, the weights that are in place now are whole on rank 0; all processes must call it."""
+        state = _consolidated(self.model_wrapped, self.model)
+        with gathered(*prompt_parameters(self.model)):
+            yield state
 
     def _write_weights(self, folder: Path, state: dict[str, Tensor]) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ import pytest
 from tunec.runtime import json_server
 from tunec.runtime.errors import UserError
 from tunec.runtime.rewards import Answered, ApiReward, FunctionReward
+from web import listening
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "rewards"
 ANSWERED = [
@@ -265,15 +266,11 @@ def test_the_example_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     spec.loader.exec_module(example)
     monkeypatch.setattr(example.Handler, "log_message", lambda *args: None)
     monkeypatch.setenv("REWARD_TOKEN", "shared")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), example.Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_address[1]}/score"
-    reward = ApiReward(url, token_env="REWARD_TOKEN")
-    reward.attach(None, None, None)
-    assert reward.score(None, ANSWERED) == pytest.approx([1 - 0.008, -0.005])
-    stranger = ApiReward(url)
-    stranger.attach(None, None, None)
-    with pytest.raises(UserError, match="status 401"):
-        stranger.score(None, ANSWERED)
-    server.shutdown()
-    server.server_close()
+    with listening(example.Handler) as url:
+        reward = ApiReward(f"{url}/score", token_env="REWARD_TOKEN")
+        reward.attach(None, None, None)
+        assert reward.score(None, ANSWERED) == pytest.approx([1 - 0.008, -0.005])
+        stranger = ApiReward(f"{url}/score")
+        stranger.attach(None, None, None)
+        with pytest.raises(UserError, match="status 401"):
+            stranger.score(None, ANSWERED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def test_an_evaluation_at_the_start_is_answered(room: Path) -> None:
 
 def test_a_server_with_another_model_ends_the_run(room: Path, tmp_path: Path) -> None:
     """Its log-probabilities tell: no step is made on answers of a stranger."""
-    other = vllm.copy_of(room / "model", tmp_path / "other")
+    other = Path(shutil.copytree(room / "model", tmp_path / "other"))
     weights = load_file(other / "model.safetensors")
     torch.manual_seed(0)
     strange = {name: torch.randn_like(value) for name, value in weights.items()}
