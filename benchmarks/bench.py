@@ -6,6 +6,8 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +33,13 @@ def measured_on(facts: dict[str, str | int | float]) -> str:
         "measured on {date}: {cpu}, {cores} cores, Python {python}, "
         "load {load_1min} at the start".format(**facts)
     )
+
+
+def compile_and_prepare(spec: Path) -> None:
+    """Compile a spec whose run goes to `run` beside it, and prepare its data."""
+    tunec = Path(sys.executable).parent / "tunec"
+    subprocess.run([str(tunec), "compile", str(spec)], check=True, stdout=2)
+    subprocess.run([sys.executable, str(spec.parent / "run" / "prepare.py")], check=True, stdout=2)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

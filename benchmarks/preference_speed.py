@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import REPO, WORK, machine, measured_on, table, write_json
+from bench import REPO, WORK, compile_and_prepare, machine, measured_on, table, write_json
 from train_contestants import trl_python
 
 FOLDER = WORK / "preference_speed"
@@ -141,9 +141,7 @@ def _prepare(name: str, options: argparse.Namespace) -> list[str]:
         method=METHODS[options.method],
     )
     (folder / "spec.toml").write_text(text, encoding="utf-8")
-    tunec = Path(sys.executable).parent / "tunec"
-    subprocess.run([str(tunec), "compile", str(folder / "spec.toml")], check=True, stdout=2)
-    subprocess.run([sys.executable, str(folder / "run" / "prepare.py")], check=True, stdout=2)
+    compile_and_prepare(folder / "spec.toml")
     if is_ours:
         return [str(folder / "run" / "launch.sh"), "--overwrite"]
     _write_tokens(folder)

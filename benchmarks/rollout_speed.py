@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import REPO, WORK, machine, measured_on, median_ratio, table
+from bench import REPO, WORK, compile_and_prepare, machine, measured_on, median_ratio, table
 
 FOLDER = WORK / "rollout_speed"
 PROMPTS = REPO / "examples" / "online" / "data" / "prompts.jsonl"
@@ -100,9 +100,7 @@ def _prepare(options: argparse.Namespace) -> None:
     (FOLDER / "spec.toml").write_text(text, encoding="utf-8")
     rewards = "def reward(answers):\n    return [float(len(answer)) for answer in answers]\n"
     (FOLDER / "rewards.py").write_text(rewards, encoding="utf-8")
-    tunec = Path(sys.executable).parent / "tunec"
-    subprocess.run([str(tunec), "compile", str(FOLDER / "spec.toml")], check=True, stdout=2)
-    subprocess.run([sys.executable, str(FOLDER / "run" / "prepare.py")], check=True, stdout=2)
+    compile_and_prepare(FOLDER / "spec.toml")
 
 
 def _by_run() -> float:

@@ -209,6 +209,16 @@ def check_longest_fits(spec: Spec) -> Iterator[Diagnostic]:
         )
 
 
+def global_size(spec: Spec) -> int | None:
+    """Return the samples of a step, or None where the batch does not say."""
+    batch = spec.batch
+    if batch.global_size is not None:
+        return batch.global_size
+    if batch.micro_size is None or batch.accumulation_steps is None:
+        return None
+    return batch.micro_size * batch.accumulation_steps * num_processes(spec.launch)
+
+
 def micro_size(spec: Spec) -> int | None:
     """Return the samples of one forward pass, the longest ones by tokens; None where the batch does not tell."""
     batch = spec.batch

@@ -11,7 +11,7 @@ from ..facts import Facts
 from ..facts.sample_kinds import wanted_by
 from ..spec import Full, RewardModel, Spec
 from .activations import activation_bytes, cache_bytes, hole_bytes
-from .batch import longest_row, micro_size
+from .batch import global_size, longest_row, micro_size
 from .common import WHOLE
 from .counts import trained_and_added
 from .optimizer_memory import average_bytes, state_bytes
@@ -119,9 +119,8 @@ def estimate(spec: Spec, facts: Facts, micro: int, parameters: Parameters | None
 
 def _at_once(spec: Spec, micro: int) -> int:
     """Return how many answers a process generates at once: its share of those of a step."""
-    batch, processes = spec.batch, num_processes(spec.launch)
-    total = batch.global_size or micro * (batch.accumulation_steps or 1) * processes
-    return -(-total // max(processes, 1))
+    total = global_size(spec)
+    return micro if total is None else -(-total // max(num_processes(spec.launch), 1))
 
 
 def check_memory(spec: Spec, facts: Facts) -> Iterator[Diagnostic]:

@@ -12,8 +12,8 @@ from ..spec import (
     Sft,
     Spec,
 )
+from .batch import global_size
 from .rule import Rule
-from .world import num_processes
 
 TYPE: SpecPath = ("objective", "type")
 
@@ -130,16 +130,6 @@ def check_group(spec: Spec) -> Iterator[Diagnostic]:
             labels=(Label(place, f"{total:,} answers"),),
             helps=(f"use a `global_size` of {f'{below} or {below + size}' if below else size}",),
         )
-
-
-def global_size(spec: Spec) -> int | None:
-    """Return the samples of a step, or None where the batch does not say."""
-    batch = spec.batch
-    if batch.global_size is not None:
-        return batch.global_size
-    if batch.micro_size is None or batch.accumulation_steps is None:
-        return None
-    return batch.micro_size * batch.accumulation_steps * num_processes(spec.launch)
 
 
 def check_fused(spec: Spec) -> Iterator[Diagnostic]:
