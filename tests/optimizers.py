@@ -36,7 +36,7 @@ KINDS: dict[str, str] = {
 
 NAMES = (
     "adagrad", "ademamix", "ademamix_8bit", "paged_ademamix_32bit", "paged_ademamix_8bit", "rmsprop",
-    "rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit", "grokadamw", "schedule_free_radam",
+    "rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit", "schedule_free_radam",
     "schedule_free_adamw", "schedule_free_sgd",
 )  # fmt: skip
 """Names of transformers that run on a CPU."""

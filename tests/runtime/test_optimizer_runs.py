@@ -42,6 +42,17 @@ def changed(workspace: Path, run_dir: Path) -> set[str]:
     return {name for name, value in after.items() if not value.equal(before[name])}
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", optimizers.NAMES)
+def test_names_of_transformers_train(workspace: Path, name: str) -> None:
+    """The loss falls with each name that runs on a CPU."""
+    run_dir = inprocess.compiled(workspace, optimizers.spec_text(name))
+    inprocess.prepare(run_dir)
+    inprocess.train(run_dir)
+    losses = runs.losses(run_dir)
+    assert losses[-1] < losses[0]
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
